@@ -8,10 +8,10 @@ mod sql;
 
 pub use composable_rust_core::{
     Aggregate, CallError, CallOutcome, Context, CorrelationId, Decision, DecisionExt, Effect,
-    Effects, EventId, Gateway, Id, IntoEvent, InvalidId, InvalidPosition, InvalidTimestamp,
-    LinearSaga, Message, MessageId, Metadata, Outcome, Position, Projection, ProjectionError,
-    Reactions, Receipt, Recorded, Reducer, Reply, ReturnPath, Saga, SagaContext, SagaRequest,
-    SagaStep, StreamId, Target, TargetExt, Timestamp, Version,
+    Effects, EventId, EventSet, Gateway, Heard, Id, IntoEvent, InvalidId, InvalidPosition,
+    InvalidTimestamp, LinearSaga, Message, MessageId, Metadata, Outcome, Position, Projection,
+    ProjectionError, Reactions, Receipt, Recorded, Reducer, Reply, ReturnPath, Saga, SagaContext,
+    SagaRequest, SagaStep, StreamId, Target, TargetExt, Timestamp, Version,
 };
 pub use composable_rust_core::{
     after, at, call, cancel, combine_reducers, database, dispatch, effects, for_each, future,

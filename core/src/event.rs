@@ -1,7 +1,7 @@
 //! Events: on their way into the log, as stored in it, and decoded.
 
 use crate::codec::EncodedMessage;
-use crate::{EventId, Metadata, Position, StreamId, Timestamp, Version};
+use crate::{EventId, Id, Metadata, Position, StreamId, Target, Timestamp, Version};
 
 /// An event to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,4 +105,33 @@ pub struct Recorded<E> {
     pub metadata: Option<Metadata>,
     /// The time of the append, by the store's clock.
     pub recorded_at: Timestamp,
+}
+
+impl<E> Recorded<E> {
+    /// Creates the event of a test, as if it were the first of the instance `id` and of the log:
+    /// recorded at [`Timestamp::EPOCH`], with a nil id and without metadata.
+    ///
+    /// # Example: calling a policy
+    ///
+    /// ```
+    /// # use composable_rust_core::{Recorded, Target, TargetExt as _};
+    /// # fn f<Order: Target>(shipped: Order::Event) {
+    /// fn is_of_order_7<E>(recorded: &Recorded<E>) -> bool {
+    ///     recorded.stream.id() == "7"
+    /// }
+    ///
+    /// assert!(is_of_order_7(&Recorded::of(&Order::id("7"), shipped)));
+    /// # }
+    /// ```
+    pub fn of<T: Target>(id: &Id<T>, event: E) -> Self {
+        Self {
+            event,
+            id: EventId(uuid::Uuid::nil()),
+            stream: id.stream(),
+            version: Version::new(1),
+            position: Position::new(0, 1),
+            metadata: None,
+            recorded_at: Timestamp::EPOCH,
+        }
+    }
 }

@@ -21,7 +21,9 @@ pub mod store;
 mod aggregate;
 mod context;
 mod decision;
+mod event_set;
 mod gateway;
+mod heard;
 mod id;
 mod ids;
 mod limits;
@@ -33,7 +35,7 @@ mod timestamp;
 mod version;
 
 pub use aggregate::Aggregate;
-pub use composable_rust_macros::Message;
+pub use composable_rust_macros::{EventSet, Message};
 pub use composition::combine::combine_reducers;
 pub use composition::for_each::for_each;
 pub use composition::if_let::if_let;
@@ -45,7 +47,9 @@ pub use decision::{
 pub use effect::effect::{Effect, Effects, database, future, parallel, publish, sequential};
 pub use effect::reaction::{Reactions, after, at, call, cancel, dispatch, reply_to, tell};
 pub use event::Recorded;
+pub use event_set::EventSet;
 pub use gateway::{CallError, CallOutcome, Gateway};
+pub use heard::Heard;
 pub use id::Id;
 pub use message::message::Message;
 pub use message::metadata::{CorrelationId, EventId, MessageId, Metadata};
@@ -63,23 +67,27 @@ pub use version::Version;
 /// The verbs, the traits that programs implement, and their most frequent types.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Context, Decision, DecisionExt, Effect, Effects, Id, LinearSaga, Message,
-        Reactions, Reducer, Reply, Saga, SagaContext, SagaRequest, SagaStep, Target, TargetExt,
-        Timestamp, after, at, call, cancel, combine_reducers, dispatch, effects, for_each, future,
-        if_let, parallel, publish, record, record_all, reject, repeat, scope_reducer, sequential,
-        tell, unchanged,
+        Aggregate, Context, Decision, DecisionExt, Effect, Effects, EventSet, Heard, Id,
+        LinearSaga, Message, Reactions, Reducer, Reply, Saga, SagaContext, SagaRequest, SagaStep,
+        Target, TargetExt, Timestamp, after, at, call, cancel, combine_reducers, dispatch, effects,
+        for_each, future, if_let, parallel, publish, record, record_all, reject, repeat,
+        scope_reducer, sequential, tell, unchanged,
     };
 }
 
 /// Names that the macros expand to. Not for users.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::content::{decode_content, encode_content};
+    pub use crate::codec::content::{OTHER, decode_content, encode_content};
     pub use crate::codec::{DecodeError, EncodeError, Format};
     pub use crate::effect::effect_list::put;
+    pub use crate::event_set::{declared, distinct, event_of};
     pub use crate::gateway::IsCallOutcome;
+    pub use crate::heard::{HeardContent, decode_heard};
     pub use crate::message::message::{Displayed, WithDisplay, WithoutDisplay, stored};
-    pub use crate::message::{MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource};
+    pub use crate::message::{
+        Hears, MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource,
+    };
     pub use crate::target::IsReply;
     pub use serde;
 }

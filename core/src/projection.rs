@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::queue::Checkpoint;
 use crate::store::StoreError;
-use crate::{Message, Recorded, StreamId, Version};
+use crate::{EventSet, Recorded, StreamId, Version};
 
 /// The reason for which a projection could not project an event, in the projection's own type.
 pub type ProjectionError = Box<dyn Error + Send + Sync>;
@@ -21,11 +21,8 @@ pub type ProjectionError = Box<dyn Error + Send + Sync>;
 pub trait Projection: Send + Sync + 'static {
     /// The name of the projection's checkpoints. It is stored permanently and must not change.
     const NAME: &'static str;
-    /// The stream categories that the projection reads, such as `&[Order::CATEGORY]`.
-    const CATEGORIES: &'static [&'static str];
-    /// The events of the categories. For several categories, an enum with a variant for each event,
-    /// under the same names.
-    type Event: Message;
+    /// The events that the projection reads: an aggregate, or an enum that derives [`EventSet`].
+    type Events: EventSet;
     /// The connection to write with, inside a transaction: `SqlConnection`, which runs on
     /// PostgreSQL and SQLite, or that of one database, `sqlx::PgConnection` or
     /// `sqlx::SqliteConnection`.
@@ -39,7 +36,7 @@ pub trait Projection: Send + Sync + 'static {
     /// happens when the retries fail too.
     fn project(
         &self,
-        recorded: &Recorded<Self::Event>,
+        recorded: &Recorded<<Self::Events as EventSet>::Event>,
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
@@ -79,6 +76,14 @@ pub enum ProjectionState {
     /// The projection follows the log.
     #[default]
     Running,
+    /// The projection follows the log, but a partition waits: the process that runs the projection
+    /// cannot decode the partition's next event, which newer code has recorded. Deploy code that
+    /// declares the event. The projection goes on by itself, and fails if no running code decodes
+    /// the event within `Settings::unknown_message_grace`.
+    WaitingForNewerCode {
+        /// The stored name of the event, with the version if only the version is unknown.
+        name: String,
+    },
     /// The read model was emptied, and the projection has not caught up since.
     Rebuilding,
     /// An operator has paused the projection.
@@ -95,24 +100,28 @@ impl ProjectionState {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::WaitingForNewerCode { .. } => "waiting",
             Self::Rebuilding => "rebuilding",
             Self::Paused => "paused",
             Self::Failed { .. } => "failed",
         }
     }
 
-    /// Returns the reason of a failure; empty in the other states.
+    /// Returns the reason of a failure, or the name of the event that is waited for; empty in the
+    /// other states.
     pub fn reason(&self) -> &str {
         match self {
             Self::Failed { reason } => reason,
+            Self::WaitingForNewerCode { name } => name,
             Self::Running | Self::Rebuilding | Self::Paused => "",
         }
     }
 
-    /// Returns the state of this name; `reason` is that of a failure.
+    /// Returns the state of this name; `reason` is what [`reason`](Self::reason) returned.
     pub fn from_name(name: &str, reason: String) -> Option<Self> {
         match name {
             "running" => Some(Self::Running),
+            "waiting" => Some(Self::WaitingForNewerCode { name: reason }),
             "rebuilding" => Some(Self::Rebuilding),
             "paused" => Some(Self::Paused),
             "failed" => Some(Self::Failed { reason }),

@@ -25,6 +25,7 @@ pub(crate) struct VariantAttributes {
     pub(crate) internal: bool,
     /// The HTTP status of a rejection.
     pub(crate) status: Option<u16>,
+    pub(crate) other: bool,
     pub(crate) reply: bool,
     pub(crate) answer: bool,
 }
@@ -79,13 +80,15 @@ impl VariantAttributes {
                 parsed.status = Some(status(&meta.value()?.parse()?)?);
             } else if meta.path.is_ident("internal") {
                 parsed.internal = true;
+            } else if meta.path.is_ident("other") {
+                parsed.other = true;
             } else if meta.path.is_ident("reply") {
                 parsed.reply = true;
             } else if meta.path.is_ident("answer") {
                 parsed.answer = true;
             } else {
                 let keys = "`name = \"…\"`, `version = N`, `from(1 = OldShape, …)`, \
-                            `write = N`, `internal`, `status = 4xx`, `reply`, `answer`";
+                            `write = N`, `internal`, `status = 4xx`, `other`, `reply`, `answer`";
                 return Err(unknown(meta, "a variant", keys));
             }
             Ok(())

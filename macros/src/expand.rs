@@ -5,21 +5,24 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::LitStr;
 use syn::spanned::Spanned;
 
-use crate::hidden;
 use crate::model::{Message, MessageField, MessageVariant, Role, Shape};
+use crate::{heard, hidden, other};
 
 /// Returns the whole expansion of the derive for an enum.
 pub(crate) fn message(message: &Message) -> TokenStream {
-    let Message { ident, root, variants } = message;
+    let Message { ident, root, variants, .. } = message;
     let kinds = variants.iter().map(|variant| kind(root, variant, variant.written_version()));
     let structs = hidden::structs(message);
     let kind = kind_of(message);
     let encode = encode(message);
     let decode = decode(message);
     let trace = trace(message);
-    let receives = variants.iter().filter_map(|variant| receives(message, variant));
+    let receives = variants.iter().filter_map(|variant| {
+        receives(message, variant).or_else(|| heard::hears(message, variant))
+    });
     let receive_raw = receive_raw(message);
     let display = display(message);
+    let has_other = other::has_other(message);
     quote! {
         const _: () = {
             #structs
@@ -27,6 +30,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
             #[automatically_derived]
             impl #root::Message for #ident {
                 const KINDS: &'static [#root::__private::MessageKind] = &[#(#kinds),*];
+                #has_other
                 #kind
                 #encode
                 #decode
@@ -63,7 +67,8 @@ fn kind_of(message: &Message) -> TokenStream {
         let ident = &variant.ident;
         quote!(Self::#ident { .. } => &<Self as #root::Message>::KINDS[#i])
     });
-    let body = match_self(message, arms);
+    let body =
+        match_self(message, arms.chain(other::arm(message, quote!(&#root::__private::OTHER))));
     quote! {
         #[inline]
         fn kind(&self) -> &'static #root::__private::MessageKind {
@@ -87,7 +92,8 @@ fn encode(message: &Message) -> TokenStream {
     let Message { root, variants, .. } = message;
     let (kind, value) = (local("kind"), local("format"));
     let arms = variants.iter().map(|variant| encode_variant(root, variant));
-    let body = match_self(message, arms);
+    let refused = quote!(::core::result::Result::Err(#root::__private::EncodeError::other()));
+    let body = match_self(message, arms.chain(other::arm(message, refused)));
     let body = if variants.is_empty() {
         quote!(let _ = #value; #body)
     } else {
@@ -166,6 +172,7 @@ fn decode(message: &Message) -> TokenStream {
             }
         }
     });
+    let unknown = other::decoded(message, &name);
     // An enum without variants uses only the name.
     let (format, bytes) = (local("format"), local("bytes"));
     let unused = variants.is_empty().then(|| quote!(let _ = (#version, #format, #bytes);));
@@ -179,9 +186,7 @@ fn decode(message: &Message) -> TokenStream {
             #unused
             match #name {
                 #(#arms,)*
-                _ => ::core::result::Result::Err(#root::__private::DecodeError::UnknownName {
-                    name: ::std::string::String::from(#name),
-                }),
+                _ => #unknown,
             }
         }
     }
@@ -211,7 +216,12 @@ fn decode_versions(message: &Message, variant: &MessageVariant) -> Vec<TokenStre
         arms.push(quote!(#number => #read.map(|#old| { #(#newer)* #message })));
     }
     let (number, content) = (variant.version, hidden::content(variant));
-    let read = read(content.ty);
+    let read = match heard::target(variant) {
+        Some(target) => {
+            quote!(#root::__private::decode_heard::<#target>(#name, #version, #format, #bytes))
+        }
+        None => read(content.ty),
+    };
     let (pattern, build) = (content.pattern, content.build);
     arms.push(quote!(#number => #read.map(|#pattern| #build)));
     arms
@@ -226,7 +236,10 @@ fn trace(message: &Message) -> TokenStream {
             quote!(#tracer.content::<#shape>(&#kind);)
         });
         let kind = kind(root, variant, variant.version);
-        let (shape, reads_fields) = hidden::traced(variant);
+        let (shape, reads_fields) = match heard::target(variant) {
+            Some(_) => (quote!(#root::__private::HeardContent), TokenStream::new()),
+            None => hidden::traced(variant),
+        };
         quote! {
             #(#old)*
             #reads_fields
@@ -246,7 +259,7 @@ fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> 
     let Message { ident, root, .. } = message;
     let (last, before) = variant.fields.split_last()?;
     let (taken, receiver, method) = match variant.role {
-        Role::Plain => return None,
+        Role::Plain | Role::Heard => return None,
         Role::Reply => ("Reply", "Receives", "receive"),
         Role::CallOutcome => ("CallOutcome", "ReceivesOutcome", "receive_outcome"),
     };
@@ -286,7 +299,7 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
     for variant in &message.variants {
         let Some(source) = source(message, variant) else { continue };
         let (name, is_gateway, build) = match variant.role {
-            Role::Plain => continue,
+            Role::Plain | Role::Heard => continue,
             Role::Reply => (quote!(<#source as #root::Target>::NAME), false, quote!(reply)),
             Role::CallOutcome => {
                 (quote!(<#source as #root::Gateway>::NAME), true, quote!(call_outcome))
@@ -319,7 +332,7 @@ fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let ty = &variant.fields.last()?.ty;
     let (marker, of) = match variant.role {
-        Role::Plain => return None,
+        Role::Plain | Role::Heard => return None,
         Role::Reply => ("IsReply", "Target"),
         Role::CallOutcome => ("IsCallOutcome", "Gateway"),
     };
@@ -331,7 +344,7 @@ fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
 
 /// Returns a `match self`, also for an enum without variants.
 fn match_self(message: &Message, arms: impl Iterator<Item = TokenStream>) -> TokenStream {
-    if message.variants.is_empty() {
+    if message.variants.is_empty() && message.other.is_none() {
         quote!(match *self {})
     } else {
         quote!(match self { #(#arms,)* })

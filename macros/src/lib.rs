@@ -4,10 +4,13 @@ use proc_macro::TokenStream;
 
 mod attributes;
 mod errors;
+mod event_set;
 mod expand;
+mod heard;
 mod hidden;
 mod model;
 mod name;
+mod other;
 mod root;
 mod serde_attributes;
 
@@ -61,9 +64,14 @@ mod serde_attributes;
 ///   `PlacedV1: From<&OrderEvent>`. A message that the older shape cannot express is rejected when
 ///   it is stored, because it would not read back as the same message.
 /// - `internal`: only the runtime may deliver the variant. Required for the messages that `after`
-///   and `at` take; reply and answer variants are always internal.
+///   and `at` take; variants that take replies, answers or events are always
+///   internal.
 /// - `status = 404`: the HTTP status of a rejection, from 400 to 599, for the responses of an HTTP
 ///   adapter. It is not stored.
+/// - `other`: the unit variant stands for all messages whose names no other variant has. It is never
+///   encoded, and internal. A newer version of a declared name is not among them: only newer code
+///   can read it. For enums that read a part of what others store, such as some events of an
+///   [`EventSet`](derive@EventSet); an app rejects it in the messages of its aggregates.
 /// - `reply`, `answer`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
 ///   see it, because the field's type is an alias.
 ///
@@ -79,6 +87,9 @@ mod serde_attributes;
 /// gateway `G`, and lets it `call` `G`. The fields before the last are the tag, which travels with
 /// the request and returns with every reply. The tag's type is `()`, the type of the only field, or
 /// a tuple. An enum has one such variant for each target.
+///
+/// A variant whose only field is a `Heard<T>` receives the events of `T`, for an app's followers. It
+/// is always internal.
 ///
 /// A request stores the variant's name and version. When the tag changes, raise the version; the
 /// older shape in `from` is a struct of the old tag's fields and the reply, in this order.
@@ -148,4 +159,20 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
         Ok(message) => expand::message(&message).into(),
         Err(errors) => errors.into(),
     }
+}
+
+/// Derives `EventSet` for an enum: the events of several aggregates, read together.
+///
+/// The enum also derives `Debug`, `Clone` and `PartialEq`.
+///
+/// - All events: a variant is named after an aggregate in scope and holds its events, such as
+///   `Order(OrderEvent)`. `#[event_set(of = path::To::Order)]` names the aggregate where the
+///   variant's name does not.
+/// - Some events: the enum derives `Message` too, and `#[event_set(Order, Invoice)]` on it names the
+///   aggregates. `#[message(other)]` on a unit variant stands for all events that no variant
+///   declares.
+#[proc_macro_derive(EventSet, attributes(event_set, message))]
+pub fn derive_event_set(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    event_set::event_set(&input).into()
 }

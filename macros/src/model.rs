@@ -13,7 +13,7 @@ use syn::{
 use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
 use crate::errors::Errors;
 use crate::serde_attributes::{self, SerdeField};
-use crate::{name, root};
+use crate::{heard, name, other, root};
 
 /// Largest number of fields in a tag. The standard library compares and prints tuples of at most
 /// 12 elements.
@@ -24,7 +24,10 @@ pub(crate) struct Message {
     pub(crate) ident: Ident,
     /// The path of `composable-rust` or `composable-rust-core`.
     pub(crate) root: TokenStream,
+    /// The variants that are stored.
     pub(crate) variants: Vec<MessageVariant>,
+    /// The variant `#[message(other)]`.
+    pub(crate) other: Option<Ident>,
 }
 
 pub(crate) struct MessageVariant {
@@ -60,12 +63,13 @@ pub(crate) enum Shape {
     Struct,
 }
 
-/// The role of a variant: plain, or the receiver of replies or answers.
+/// The role of a variant: plain, or the receiver of replies, answers or events.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Plain,
     Reply,
     CallOutcome,
+    Heard,
 }
 
 pub(crate) struct MessageField {
@@ -119,9 +123,11 @@ impl Message {
         let variants = data
             .variants
             .iter()
+            .filter(|variant| !other::is_other(&variant.attrs))
             .map(|variant| MessageVariant::read(variant, &prefix, &input.ident, errors))
-            .collect();
-        let message = Self { ident: input.ident.clone(), root, variants };
+            .collect::<Vec<_>>();
+        let other = other::find(data, &variants, errors);
+        let message = Self { ident: input.ident.clone(), root, variants, other };
         message.refuse_duplicate_names(errors);
         message.refuse_duplicate_targets(errors);
         Some(message)
@@ -159,10 +165,10 @@ impl Message {
                 &variant.ident,
                 format!(
                     "`{first}` and `{second}` both take `{ty}`: an enum has one variant for the \
-                     replies of a target; tell requests apart with a tag before it, such as \
-                     `{first}(Step, {ty})`",
+                     {what}",
                     second = variant.ident,
                     ty = last.ty.to_string().replace(' ', ""),
+                    what = heard::one_variant_for(variant.role, first, &last.ty),
                 ),
             );
         }
@@ -236,7 +242,7 @@ impl MessageVariant {
     }
 
     fn check_write(&self, version: u16, literal: &LitInt, errors: &mut Errors) {
-        if self.role != Role::Plain {
+        if matches!(self.role, Role::Reply | Role::CallOutcome) {
             errors.at(literal, "replies and answers are not written, their tags are: leave it out");
         } else if !self.upcasters.iter().any(|upcaster| upcaster.version == version) {
             let message = format!(
@@ -347,7 +353,7 @@ fn last_segment(variant: &Variant) -> Option<&PathSegment> {
     segment_of(&variant.fields.iter().next_back()?.ty)
 }
 
-fn segment_of(ty: &Type) -> Option<&PathSegment> {
+pub(crate) fn segment_of(ty: &Type) -> Option<&PathSegment> {
     match ty {
         Type::Path(path) => path.path.segments.last(),
         _ => None,
@@ -356,7 +362,7 @@ fn segment_of(ty: &Type) -> Option<&PathSegment> {
 
 fn spelled_target(variant: &Variant) -> Option<TokenStream> {
     let segment = last_segment(variant)?;
-    if segment.ident != "Reply" && segment.ident != "CallOutcome" {
+    if segment.ident != "Reply" && segment.ident != "CallOutcome" && segment.ident != "Heard" {
         return None;
     }
     match &segment.arguments {
@@ -401,6 +407,7 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
     match (reply, answer) {
         (true, _) => Role::Reply,
         (_, true) => Role::CallOutcome,
+        _ if heard::takes_events(variant, errors) => Role::Heard,
         _ => Role::Plain,
     }
 }

@@ -165,7 +165,7 @@ fn stream() -> StreamId {
     StreamId::new("test", "1").unwrap_or_else(|_| unreachable!("both parts are valid"))
 }
 
-fn reasons(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reasons(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -45,6 +45,7 @@ pub fn metadata() -> Metadata {
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,
+        follower: None,
     }
 }
 

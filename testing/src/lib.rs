@@ -25,6 +25,7 @@ mod fake_gateway;
 mod faults;
 pub mod fixtures;
 mod given;
+mod given_event;
 mod ids;
 mod intercept;
 #[cfg(feature = "kafka")]
@@ -51,6 +52,7 @@ pub use eventually::{Condition, eventually};
 pub use fake_gateway::{FakeAnswer, FakeCall, FakeGateway};
 pub use faults::{Chances, Fault, FaultCounts, FaultPlan, FaultyEventStore};
 pub use given::{DefaultEnvironment, EnvironmentSource, Given, ProvidedEnvironment, When, given};
+pub use given_event::{GivenEvents, Projected, Sent, given_event};
 pub use ids::{SeededRng, SequentialIds};
 pub use intercept::{CallKind, Intercept, Intercepted, StoreCall, StreamRows};
 #[cfg(feature = "kafka")]

@@ -21,8 +21,7 @@ struct Placed;
 
 impl Projection for Placed {
     const NAME: &'static str = "placed";
-    const CATEGORIES: &'static [&'static str] = &["order"];
-    type Event = OrderEvent;
+    type Events = Order;
     type Connection = u64;
 
     async fn project(

@@ -52,8 +52,7 @@ struct Sums(&'static AtomicBool);
 
 impl Projection for Sums {
     const NAME: &'static str = "sums";
-    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
-    type Event = AccountEvent;
+    type Events = Account;
     type Connection = SqlConnection;
 
     async fn project(
@@ -229,8 +228,7 @@ mod on_postgres {
 
     impl Projection for Runs {
         const NAME: &'static str = "orders";
-        const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
-        type Event = AccountEvent;
+        type Events = Account;
         type Connection = PgConnection;
 
         async fn project(

@@ -195,17 +195,16 @@ version! {
 }
 
 /// A projection of the sum and the number of payments of each account.
-struct Balances<E>(fn(&E) -> i64);
+struct Balances<A: Aggregate>(fn(&A::Event) -> i64);
 
-impl<E: Message> Projection for Balances<E> {
+impl<A: Aggregate> Projection for Balances<A> {
     const NAME: &'static str = "balances";
-    const CATEGORIES: &'static [&'static str] = &["account"];
-    type Event = E;
+    type Events = A;
     type Connection = PgConnection;
 
     async fn project(
         &self,
-        recorded: &Recorded<E>,
+        recorded: &Recorded<A::Event>,
         connection: &mut PgConnection,
     ) -> Result<(), ProjectionError> {
         sqlx::query(
@@ -244,7 +243,7 @@ macro_rules! start {
                 |policy| policy.from_start = true,
                 |recorded| [($log::Log::id(recorded.stream.id()), $log::LogCommand::Note)],
             )
-            .projection(Balances::<$version::AccountEvent>($version::cents), model)
+            .projection(Balances::<$version::Account>($version::cents), model)
             .settings(|settings| {
                 settings.lease_ttl = LEASE;
                 settings.default_deadline = DEADLINE;
@@ -434,7 +433,7 @@ async fn old_and_new_code_work_together() {
     let all_noted = async || noted().await >= asked;
     eventually("all commands of the policy", Duration::from_secs(120), all_noted).await;
 
-    let balances = new.projection::<Balances<new::AccountEvent>>();
+    let balances = new.projection::<Balances<new::Account>>();
     caught_up(&balances).await;
     let read = async || -> Vec<(String, i64, i64)> {
         let rows = sqlx::query_as("select account, cents, events from balances order by account");

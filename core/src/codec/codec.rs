@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::codec::{DecodeError, EncodedMessage, Format, decode_value, encode_value};
 use crate::limits::MAX_PAYLOAD_BYTES;
 use crate::message::MessageKind;
-use crate::{Message, StreamId};
+use crate::{EventSet, Message, StreamId};
 
 /// A conversion of encoded content to stored bytes and back.
 ///
@@ -172,6 +172,20 @@ impl Codecs {
     ) -> Result<M, DecodeError> {
         let (format, bytes) = self.open(stream, content)?;
         M::decode(&content.name, content.version, format, &bytes)
+    }
+
+    /// Decodes an event of `stream`.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventSet::decode_event`], or [`DecodeError::UnknownCodec`].
+    pub fn decode_event<S: EventSet>(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<S::Event, DecodeError> {
+        let (format, bytes) = self.open(stream, content)?;
+        S::decode_event(stream.category(), &content.name, content.version, format, &bytes)
     }
 
     /// Opens the content of a message of `stream`: its format and bytes.

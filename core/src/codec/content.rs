@@ -95,6 +95,20 @@ pub enum DecodeError {
     },
 }
 
+impl EncodeError {
+    /// Creates the error of a variant `#[message(other)]`. For code that the derive generates.
+    #[doc(hidden)]
+    pub fn other() -> Self {
+        let source = "it stands for messages that this code does not know, and cannot be stored";
+        Self { name: OTHER.name.to_owned(), source: source.into() }
+    }
+}
+
+/// The kind of a variant `#[message(other)]`. For code that the derive generates.
+#[doc(hidden)]
+pub static OTHER: MessageKind =
+    MessageKind { name: "$other", version: 1, internal: true, status: None, summary: "" };
+
 impl DecodeError {
     /// Returns `true` if newer code may decode the message: its name has no variant, its version is
     /// above the known version, or its tag is unknown.

@@ -31,6 +31,7 @@ impl<A: Aggregate> AggregateReducer<A> {
             traceparent: None,
             return_addresses: Vec::new(),
             reply: None,
+            follower: None,
         };
         let incoming = Incoming { message_id: MessageId(nil), metadata, now: Timestamp::EPOCH };
         Self { id, incoming }

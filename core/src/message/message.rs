@@ -98,6 +98,10 @@ pub trait Message: Debug + Clone + PartialEq + Send + Sync + Sized + 'static {
         None
     }
 
+    /// `true` if a variant `#[message(other)]` stands for all messages of unknown names. Such an
+    /// enum reads a part of what others store. The messages of an aggregate cannot be one.
+    const HAS_OTHER: bool = false;
+
     /// The targets and gateways whose replies and outcomes the type takes.
     const REPLIES: &'static [ReplySource] = &[];
 

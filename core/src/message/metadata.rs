@@ -129,4 +129,7 @@ pub struct Metadata {
     /// The request that this message replies to, if it is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<crate::message::InReplyTo>,
+    /// The name of the follower that delivers this message, if it is a [`Heard`](crate::Heard).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follower: Option<String>,
 }

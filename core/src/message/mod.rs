@@ -12,5 +12,6 @@ pub use reply::{InReplyTo, RawReply, ReplyOutcome, ReplySource, Tag};
 
 pub use crate::context::Incoming;
 pub use crate::gateway::ReceivesOutcome;
+pub use crate::heard::Hears;
 pub use crate::ids::derive_id;
 pub use crate::target::Receives;

@@ -21,6 +21,7 @@ fn a_timer_delivers_under_the_id_of_the_effect_that_armed_it() {
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,
+        follower: None,
     };
     let incoming = Incoming { message_id, metadata, now: Timestamp::EPOCH };
     let id = Door::id("front-1");

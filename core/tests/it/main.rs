@@ -4,6 +4,8 @@
 
 mod derive;
 mod door;
+mod event_set;
+mod heard;
 mod ids;
 mod properties;
 mod replies;

@@ -12,7 +12,9 @@ use composable_rust_core::codec::Codecs;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::queue::{Leases as _, Pause};
 use composable_rust_core::store::{EventStore as _, LogInfo, SharedEventStore, StoreError};
-use composable_rust_core::{Aggregate, Gateway, Id, Position, Projection, Recorded, Version};
+use composable_rust_core::{
+    Aggregate, EventSet, Gateway, Id, Position, Projection, Recorded, Version,
+};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
@@ -239,7 +241,7 @@ impl App {
         &self.0.shared.codecs
     }
 
-    /// Returns the events of all instances of `A` after the given positions
+    /// Returns the events of all instances of `S`, an aggregate or an [`EventSet`] of several, after the given positions
     /// (`app.log().start_positions()` for all events), up to the present end of the log. The events
     /// of one instance are in order; those of different instances in no particular order. Erased
     /// events are left out.
@@ -247,16 +249,16 @@ impl App {
     /// # Errors
     ///
     /// The stream ends with a [`LoadError`] at the first event that cannot be loaded.
-    pub fn events<A: Aggregate>(
+    pub fn events<S: EventSet>(
         &self,
         after: Vec<Position>,
-    ) -> impl Stream<Item = Result<Recorded<A::Event>, LoadError>> + Send + use<A> {
+    ) -> impl Stream<Item = Result<Recorded<S::Event>, LoadError>> + Send + use<S> {
         let shared = Arc::clone(&self.0.shared);
         let codecs = shared.codecs.clone();
         log(shared, after).try_filter_map(move |event| {
-            let is_own = event.stream.category() == A::NAME;
+            let is_own = S::CATEGORIES.contains(&event.stream.category());
             let decoded =
-                if is_own { recorded::<A>(&codecs, &event).map(present) } else { Ok(None) };
+                if is_own { recorded::<S>(&codecs, &event).map(present) } else { Ok(None) };
             std::future::ready(decoded)
         })
     }

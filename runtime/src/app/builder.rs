@@ -10,10 +10,12 @@ use std::sync::atomic::AtomicU64;
 use composable_rust_core::bus::{EventBus, SharedEventBus};
 use composable_rust_core::codec::{Codec, Codecs, Format};
 use composable_rust_core::environment::{Clock, IdGenerator, Rng};
-use composable_rust_core::message::ReplySource;
+use composable_rust_core::message::{Hears, ReplySource};
 use composable_rust_core::projection::ReadModel;
 use composable_rust_core::store::{EventStore, MAX_PAYLOAD_BYTES, SharedEventStore};
-use composable_rust_core::{Aggregate, Gateway, Id, Message, Projection, Recorded, Target, schema};
+use composable_rust_core::{
+    Aggregate, EventSet, Gateway, Id, Message, Projection, Recorded, Target, schema,
+};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -33,8 +35,8 @@ use crate::worker::external_record::ExternalRecord;
 use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::outbox::gateway_settings::GatewaySettings;
 use crate::worker::policy::registered::{
-    ErasedPolicy, ErasurePolicy, EventPolicy, PolicySettings, PolicySource, RecordPolicy,
-    RegisteredPolicy,
+    ErasedPolicy, ErasurePolicy, EventFollower, EventPolicy, PolicySettings, PolicySource,
+    RecordPolicy, RegisteredPolicy,
 };
 use crate::worker::projection::registered::{
     ErasedProjection, ProjectionSettings, RegisteredProjection,
@@ -68,7 +70,19 @@ pub(super) struct Registration {
     pub(super) name: &'static str,
     pub(super) replies: &'static [ReplySource],
     pub(super) type_name: &'static str,
+    /// The messages of the aggregate that have a variant `#[message(other)]`.
+    pub(super) partial: Vec<&'static str>,
     pub(super) make: Box<dyn FnOnce(Arc<AppContext>) -> BuiltAggregate + Send>,
+}
+
+/// Returns the messages of an aggregate that have a variant `#[message(other)]`.
+fn partial<A: Aggregate>() -> Vec<&'static str> {
+    let messages = [
+        ("commands", A::Command::HAS_OTHER),
+        ("events", A::Event::HAS_OTHER),
+        ("rejections", A::Rejection::HAS_OTHER),
+    ];
+    messages.into_iter().filter_map(|(name, has_other)| has_other.then_some(name)).collect()
 }
 
 impl fmt::Debug for AppBuilder {
@@ -141,6 +155,7 @@ impl AppBuilder {
             name: A::NAME,
             replies: A::Command::REPLIES,
             type_name,
+            partial: partial::<A>(),
             make,
         });
         self
@@ -241,11 +256,14 @@ impl AppBuilder {
     /// from this service's log or, if `S` is [`remote`](Self::remote), from the topic
     /// `NAME-events`. Each event leads to its commands exactly once.
     ///
+    /// `S` is an aggregate, or an [`EventSet`] of several aggregates of this service. A remote
+    /// target needs a policy of its own: a set of several targets with a remote one does not build.
+    ///
     /// `name` identifies the policy's checkpoint and must never change. A new policy starts at the
     /// end of the log; [`on_with`](Self::on_with) can start it at the beginning. A new policy that
     /// reads a topic starts at the topic's beginning.
     #[must_use]
-    pub fn on<S: Target, T: Target, C>(
+    pub fn on<S: EventSet, T: Target, C>(
         self,
         name: impl Into<String>,
         policy: impl Fn(&Recorded<S::Event>) -> C + Send + Sync + 'static,
@@ -258,7 +276,7 @@ impl AppBuilder {
 
     /// Registers a policy as [`on`](Self::on) does, with changed settings.
     #[must_use]
-    pub fn on_with<S: Target, T: Target, C>(
+    pub fn on_with<S: EventSet, T: Target, C>(
         self,
         name: impl Into<String>,
         change: impl FnOnce(&mut PolicySettings),
@@ -269,7 +287,53 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
         let erased = Arc::new(EventPolicy { name: name.clone(), policy, types });
-        self.policy::<T>(name, PolicySource::Target(S::NAME), change, erased)
+        self.policy::<T>(name, PolicySource::Events(S::CATEGORIES), change, erased)
+    }
+
+    /// Registers a follower: it hands the events of `S` to instances of `T`, whose command enum has
+    /// a variant `SomeName(Heard<S>)`. `recipient` returns the instance that hears an event; `None`
+    /// if no instance does. [`follows_with`](Self::follows_with) hands an event to several.
+    ///
+    /// The events are read and handed over as by a [policy](Self::on): each exactly once, those of
+    /// an instance in order, from this service's log or, if `S` is [`remote`](Self::remote), from
+    /// the topic `NAME-events`. `T` is an aggregate of this service. If the recipient rejects the
+    /// event, nothing is recorded, and nobody is told: `S` has asked nothing.
+    ///
+    /// `name` identifies the follower's checkpoint, must never change, and must differ from the
+    /// names of policies.
+    #[must_use]
+    pub fn follows<S: Target, T: Target<Command: Hears<S>>>(
+        self,
+        name: impl Into<String>,
+        recipient: impl Fn(&Recorded<S::Event>) -> Option<Id<T>> + Send + Sync + 'static,
+    ) -> Self {
+        self.follows_with::<S, T, _>(name, |_| {}, recipient)
+    }
+
+    /// Registers a follower as [`follows`](Self::follows) does, with changed settings.
+    /// `recipients` may return several instances: `Some(id)`, an array, a `Vec`.
+    #[must_use]
+    pub fn follows_with<S: Target, T: Target<Command: Hears<S>>, C>(
+        self,
+        name: impl Into<String>,
+        change: impl FnOnce(&mut PolicySettings),
+        recipients: impl Fn(&Recorded<S::Event>) -> C + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: IntoIterator<Item = Id<T>> + 'static,
+    {
+        let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
+        let erased = Arc::new(EventFollower { name: name.clone(), recipients, types });
+        let mut app = self.policy::<T>(
+            name,
+            PolicySource::Events(<S as EventSet>::CATEGORIES),
+            change,
+            erased,
+        );
+        if let Some(follower) = app.policies.last_mut() {
+            follower.is_follower = true;
+        }
+        app
     }
 
     /// Registers a policy for erasures: it sends commands to instances of `T` when the events of a
@@ -309,7 +373,7 @@ impl AppBuilder {
     {
         let (name, types) = (name.into(), PhantomData::<fn() -> (S, T)>);
         let erased = Arc::new(ErasurePolicy { name: name.clone(), policy, types });
-        self.policy::<T>(name, PolicySource::Target(S::NAME), change, erased)
+        self.policy::<T>(name, PolicySource::Events(<S as EventSet>::CATEGORIES), change, erased)
     }
 
     /// Registers a policy for a topic of any producer: it sends commands to instances of `T` for
@@ -340,7 +404,15 @@ impl AppBuilder {
         let mut settings = PolicySettings::default();
         change(&mut settings);
         let target = T::NAME;
-        self.policies.push(RegisteredPolicy { name, source, target, settings, policy });
+        let is_follower = false;
+        self.policies.push(RegisteredPolicy {
+            name,
+            source,
+            target,
+            is_follower,
+            settings,
+            policy,
+        });
         self
     }
 

@@ -35,7 +35,13 @@ impl AppBuilder {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut names = Names::new();
-        for Registration { name, type_name, .. } in &self.aggregates {
+        for Registration { name, type_name, partial, .. } in &self.aggregates {
+            for messages in partial {
+                problems.push(format!(
+                    "the {messages} of `{name}` have a variant `#[message(other)]`: an aggregate \
+                     knows all of its messages; remove the variant"
+                ));
+            }
             if let Some(other) = names.insert(*name, *type_name) {
                 problems.push(if other == *type_name {
                     format!("`{name}` is registered twice")
@@ -210,16 +216,18 @@ impl AppBuilder {
     /// Checks that the sources and targets of all policies are known.
     fn check_policies(&self, names: &Names, problems: &mut Vec<String>) {
         for policy in &self.policies {
-            if let PolicySource::Target(name) = &policy.source {
-                if !names.contains_key(name) && !self.remote.contains(name) {
-                    let policy = &policy.name;
-                    problems.push(format!(
-                        "the policy `{policy}` reads events of `{name}`: register it with \
-                         `.aggregate`, or say `.remote`"
-                    ));
-                }
+            if let PolicySource::Events(sources) = &policy.source {
+                self.check_sources(names, &policy.name, sources, problems);
             }
             let target = policy.target;
+            if policy.is_follower && self.remote.contains(target) {
+                let follower = &policy.name;
+                problems.push(format!(
+                    "the follower `{follower}` hands events to `{target}`, which is remote: no \
+                     service takes a `Heard` of another one; register the follower in the service \
+                     of `{target}`, with the source as `.remote`"
+                ));
+            }
             let is_known = names.contains_key(target) || self.remote.contains(target);
             if !is_known && !self.is_elsewhere(target) {
                 let policy = &policy.name;
@@ -227,6 +235,30 @@ impl AppBuilder {
                     "the policy `{policy}` sends commands to `{target}`: register it with \
                      `.aggregate`, or say where it lives with `.remote` (another service) or \
                      `.elsewhere` (another process)"
+                ));
+            }
+        }
+    }
+
+    /// Checks that the sources of a policy are known, and are in one place.
+    fn check_sources(
+        &self,
+        names: &Names,
+        policy: &str,
+        sources: &[&'static str],
+        problems: &mut Vec<String>,
+    ) {
+        for name in sources {
+            let is_remote = self.remote.contains(name);
+            if is_remote && sources.len() > 1 {
+                problems.push(format!(
+                    "the policy `{policy}` reads events of several types, of which `{name}` is \
+                     remote: register a policy for `{name}` alone"
+                ));
+            } else if !is_remote && !names.contains_key(name) {
+                problems.push(format!(
+                    "the policy `{policy}` reads events of `{name}`: register it with \
+                     `.aggregate`, or say `.remote`"
                 ));
             }
         }

@@ -303,6 +303,7 @@ fn event_metadata<A: Aggregate>(ctx: &Context<'_, A>) -> String {
         causation_id: ctx.message_id().0,
         return_addresses: Vec::new(),
         reply: None,
+        follower: None,
         ..ctx.metadata().clone()
     };
     metadata_json(&metadata)

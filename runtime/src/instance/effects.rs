@@ -222,7 +222,7 @@ impl<'a, A: Aggregate> EffectRows<'a, A> {
     }
 
     fn follow_up_metadata(&self, cause: Uuid) -> Metadata {
-        Metadata { causation_id: cause, reply: None, ..self.ctx.metadata().clone() }
+        Metadata { causation_id: cause, reply: None, follower: None, ..self.ctx.metadata().clone() }
     }
 }
 

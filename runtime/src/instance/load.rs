@@ -7,7 +7,7 @@ use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::store::{
     EventStore as _, Fingerprint, SharedEventStore, Snapshot, StoreError, StreamRow,
 };
-use composable_rust_core::{Aggregate, EventId, Recorded, StreamId, Version};
+use composable_rust_core::{Aggregate, EventId, EventSet, Recorded, StreamId, Version};
 use futures_util::{Stream, TryStreamExt as _};
 
 use crate::error::LoadError;
@@ -219,11 +219,11 @@ pub(crate) fn size(event: &StoredEvent) -> usize {
 }
 
 /// Decodes a stored event; its content is `None` if it was erased, or if it closes the stream.
-pub(crate) fn recorded<A: Aggregate>(
+pub(crate) fn recorded<S: EventSet>(
     codecs: &Codecs,
     event: &StoredEvent,
-) -> Result<Recorded<Option<A::Event>>, LoadError> {
-    let decode = |content| codecs.decode::<A::Event>(&event.stream, content);
+) -> Result<Recorded<Option<S::Event>>, LoadError> {
+    let decode = |content| codecs.decode_event::<S>(&event.stream, content);
     let decoded = event.content.present().map(decode).transpose();
     Ok(event.decoded(decoded.map_err(|source| undecodable(event, source))?))
 }

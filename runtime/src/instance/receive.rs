@@ -47,7 +47,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 return Err(Failure::of_decode(&error, Failure::Poison));
             }
         };
-        let is_internal = message.metadata.reply.is_some() || message.fired_timer.is_some();
+        let Metadata { reply, follower, .. } = &message.metadata;
+        let is_internal = reply.is_some() || follower.is_some() || message.fired_timer.is_some();
         if command.kind().internal && !is_internal {
             let name = command.kind().name;
             let reason = format!("`{name}` is internal: only the runtime may send it");

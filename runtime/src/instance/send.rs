@@ -168,6 +168,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             traceparent: self.traceparent,
             return_addresses: Vec::new(),
             reply: None,
+            follower: None,
         };
         let incoming = Incoming { message_id, metadata, now: shared.clock.now() };
         let (command, expected) = (self.command, self.expected);

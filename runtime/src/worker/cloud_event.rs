@@ -7,8 +7,7 @@ use composable_rust_core::bus::BusMessage;
 use composable_rust_core::codec::Format;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::{
-    CorrelationId, EventId, Message, Metadata, Position, Recorded, StreamId, Target, Timestamp,
-    Version,
+    CorrelationId, EventId, EventSet, Metadata, Position, Recorded, StreamId, Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -104,8 +103,8 @@ fn format_of(content_type: &str) -> Result<Format, Failure> {
     }
 }
 
-/// Decodes an event of another service's target; `None` if the record is an erasure.
-pub(crate) fn recorded<S: Target>(
+/// Decodes an event of another service's target, or of a set of one; `None` if the record is an erasure.
+pub(crate) fn recorded<S: EventSet>(
     record: &ExternalRecord,
 ) -> Result<Option<Recorded<S::Event>>, Failure> {
     let header = |name: &str| {
@@ -122,7 +121,7 @@ pub(crate) fn recorded<S: Target>(
     let name = header("ce_type")?;
     let payload = record.payload.as_deref().unwrap_or_default();
     // Upcasters are code of users.
-    let event = guarded(|| S::Event::decode(name, schema, format, payload))
+    let event = guarded(|| S::decode_event(stream.category(), name, schema, format, payload))
         .map_err(|message| Failure::panicked(&message))?
         .map_err(|error| Failure::of_decode(&error, Failure::Failed))?;
     let version: u64 =
@@ -143,6 +142,7 @@ pub(crate) fn recorded<S: Target>(
             traceparent: record.header("traceparent").filter(is_trace).map(str::to_owned),
             return_addresses: Vec::new(),
             reply: None,
+            follower: None,
         })
     };
     let metadata = known.then(metadata).transpose()?;

@@ -69,8 +69,13 @@ impl Executor {
     /// handled here. It is queued behind the messages that were sent there since.
     async fn forward(&self, row: &OutboxRow) -> Executed {
         let mut message = row.message.clone();
-        if metadata(&message.row.metadata)?.is_none() {
-            return Ok(Vec::new());
+        let Some(metadata) = metadata(&message.row.metadata)? else { return Ok(Vec::new()) };
+        if let Some(follower) = metadata.follower {
+            let reason = format!(
+                "the follower `{follower}` has handed an event to an instance that lives in another \
+                 service now; that service must follow the events itself"
+            );
+            return Err(Failure::Poison(reason));
         }
         let recipient = recipient_of(row)?;
         let id = message.row.id;

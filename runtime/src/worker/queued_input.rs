@@ -23,6 +23,24 @@ pub(crate) enum Input {
     Record(ExternalRecord),
 }
 
+impl Input {
+    /// Returns the stream, or the sender of a record, whose inputs are handled in order.
+    pub(crate) fn sender(&self) -> StreamId {
+        match self {
+            Self::Event(event) => event.stream.clone(),
+            Self::Record(record) => record.sender(),
+        }
+    }
+
+    /// Returns the id from which the ids of the input's messages are derived.
+    pub(crate) fn cause(&self) -> Uuid {
+        match self {
+            Self::Event(event) => event.id.0,
+            Self::Record(record) => record.cause(),
+        }
+    }
+}
+
 /// The content of a row that holds an input.
 #[derive(Serialize, Deserialize)]
 enum QueuedInput {

@@ -321,29 +321,31 @@ fn start_policy(
     bus: Option<&Arc<BusConnection>>,
     workers: &TaskTracker,
 ) {
-    if let Some(category) = followed(policy, registry) {
+    if let Some(categories) = followed(policy, registry) {
         let of = policy.clone();
         spawn(workers, context, &policy.name, move |context| {
-            let follower = PolicyFollower::new(Arc::clone(&context), of.clone(), category);
+            let follower = PolicyFollower::new(Arc::clone(&context), of.clone(), categories);
             Follower::new(context, follower).run()
         });
         return;
     }
     let Some(bus) = bus else { return };
-    let topic = match &policy.source {
-        PolicySource::Topic(topic) => topic.clone(),
-        PolicySource::Target(name) => events_topic(name),
+    let topics = match &policy.source {
+        PolicySource::Topic(topic) => vec![topic.clone()],
+        PolicySource::Events(names) => names.iter().map(|name| events_topic(name)).collect(),
     };
     let handler = PolicyHandler { context: Arc::clone(context), policy: policy.clone() };
     let group = format!("{}-{}", context.shared.log.id, policy.name);
     let (of, bus) = (Arc::clone(context), Arc::clone(bus));
-    consume(Consumer::new(of, bus, group, vec![topic], handler), context, workers);
+    consume(Consumer::new(of, bus, group, topics, handler), context, workers);
 }
 
-/// Returns the aggregate type whose events a policy follows in this service's log.
-fn followed(policy: &RegisteredPolicy, registry: &Registry) -> Option<&'static str> {
+/// Returns the aggregate types whose events a policy follows in this service's log.
+fn followed(policy: &RegisteredPolicy, registry: &Registry) -> Option<&'static [&'static str]> {
     match &policy.source {
-        PolicySource::Target(name) => registry.names().find(|own| own == name),
+        PolicySource::Events(names) => {
+            registry.names().any(|own| names.contains(&own)).then_some(*names)
+        }
         PolicySource::Topic(_) => None,
     }
 }

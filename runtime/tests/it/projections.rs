@@ -69,8 +69,7 @@ impl AddUp {
 
 impl Projection for AddUp {
     const NAME: &'static str = "totals";
-    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
-    type Event = AccountEvent;
+    type Events = Account;
     type Connection = Totals;
 
     async fn project(

@@ -36,6 +36,7 @@ pub(super) fn metadata() -> String {
         traceparent: None,
         return_addresses: Vec::new(),
         reply: None,
+        follower: None,
     };
     serde_json::to_string(&metadata).expect("metadata is JSON")
 }

@@ -179,6 +179,12 @@ fn bus_message(message: &BusMessage, tall: bool) -> String {
     )
 }
 
+/// The name of a type, without its path.
+pub(crate) fn type_code<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.rsplit("::").next().unwrap_or(name)
+}
+
 /// A value, on several lines if `tall`.
 pub(crate) fn code(value: &impl Debug, tall: bool) -> String {
     if tall { format!("{value:#?}") } else { format!("{value:?}") }

@@ -163,6 +163,7 @@ impl<A: Aggregate> Scenario<A> {
                 traceparent: None,
                 return_addresses: Vec::new(),
                 reply: None,
+                follower: None,
             },
             now: self.now,
         }

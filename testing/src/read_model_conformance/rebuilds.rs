@@ -56,7 +56,7 @@ pub(super) async fn forgetting_starts_a_rebuild(on: impl ReadModelBackend) {
 }
 
 pub(super) async fn a_projection_is_rebuilding_until_it_runs(on: impl ReadModelBackend) {
-    use ProjectionState::{Failed, Paused, Rebuilding, Running};
+    use ProjectionState::{Failed, Paused, Rebuilding, Running, WaitingForNewerCode};
     let (model, other) = (on.open().await, on.open().await);
     let kept = async || {
         let record = other.load(NAME).await.unwrap().unwrap();
@@ -68,7 +68,8 @@ pub(super) async fn a_projection_is_rebuilding_until_it_runs(on: impl ReadModelB
         let mut transaction = begin(&model).await;
         forget(&model, &mut transaction).await;
         commit(&model, transaction).await;
-        for state in [Paused, Rebuilding, Failed { reason: "why".to_owned() }] {
+        let waiting = WaitingForNewerCode { name: "order.held".to_owned() };
+        for state in [Paused, Rebuilding, waiting, Failed { reason: "why".to_owned() }] {
             set(&model, &state).await;
             assert_eq!(kept().await, (state, rebuilds, true));
         }

@@ -13,6 +13,7 @@ pub(super) async fn states_round_trip(on: impl ReadModelBackend) {
         failed("event 'x' at 3:17 – cannot \"be\"\nprojected"),
         ProjectionState::Rebuilding,
         failed(""),
+        ProjectionState::WaitingForNewerCode { name: "order.held".to_owned() },
         ProjectionState::Running,
     ];
     for state in states {

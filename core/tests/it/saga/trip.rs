@@ -183,6 +183,7 @@ impl<S: LinearSaga> Run<S> {
             traceparent: None,
             return_addresses: Vec::new(),
             reply: None,
+            follower: None,
         };
         let incoming = Incoming { message_id: MessageId(Uuid::nil()), metadata, now: noon() };
         let ctx = Context::new(Uuid::nil(), &id, Version::ZERO, &incoming, &self.env);

@@ -99,6 +99,7 @@ impl<A: Aggregate> Instances<A> {
             traceparent: None,
             return_addresses: Vec::new(),
             reply: None,
+            follower: None,
         };
         let incoming = Incoming { message_id: message, metadata, now: Timestamp::EPOCH };
         let (state, version) = self.0.entry(id.clone()).or_default();

@@ -264,6 +264,8 @@ fn verified_metadata(
         return Err("the message claims to come from this service".to_owned());
     }
     metadata.user_from = metadata.user.is_some().then_some(source);
+    // Only this service's followers deliver events.
+    metadata.follower = None;
     if let Some(reply) = &mut metadata.reply {
         if reply.outcome.is_gateways() {
             return Err(format!(

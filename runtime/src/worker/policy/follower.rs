@@ -25,7 +25,7 @@ const MAX_ROWS: usize = 1_000;
 pub(crate) struct PolicyFollower {
     context: Arc<WorkerContext>,
     policy: RegisteredPolicy,
-    category: &'static str,
+    categories: &'static [&'static str],
     name: String,
     waiting: BTreeMap<u16, CachedWaiting>,
     /// The offsets up to which events may have been handled when a process crashed; 0 until the
@@ -48,11 +48,11 @@ impl PolicyFollower {
     pub(crate) fn new(
         context: Arc<WorkerContext>,
         policy: RegisteredPolicy,
-        category: &'static str,
+        categories: &'static [&'static str],
     ) -> Self {
         let name = WorkerId::Policy(policy.name.clone()).to_string();
         let (waiting, suspect) = (BTreeMap::new(), BTreeMap::new());
-        Self { context, policy, category, name, waiting, suspect }
+        Self { context, policy, categories, name, waiting, suspect }
     }
 
     async fn look_up(&mut self, partition: u16) -> Result<(), Failure> {
@@ -160,7 +160,7 @@ impl LogHandler for PolicyFollower {
             if rows.len() >= MAX_ROWS {
                 return Ok((rows, index));
             }
-            if event.stream.category() != self.category {
+            if !self.categories.contains(&event.stream.category()) {
                 continue;
             }
             let input = Input::Event(Box::new(event.clone()));

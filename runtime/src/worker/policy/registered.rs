@@ -3,12 +3,13 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use composable_rust_core::event::{StoredContent, StoredEvent};
-use composable_rust_core::message::AnyMessage;
-use composable_rust_core::message::derive_id;
+use composable_rust_core::event::StoredContent;
+use composable_rust_core::message::{AnyMessage, Hears, derive_id};
 use composable_rust_core::queue::{OutboxKind, OutboxMessage, Queue};
 use composable_rust_core::store::{NewOutboxRow, validate_rows};
-use composable_rust_core::{CorrelationId, Id, Metadata, Recorded, StreamId, Target};
+use composable_rust_core::{
+    CorrelationId, EventSet, Heard, Id, Metadata, Recorded, StreamId, Target,
+};
 use uuid::Uuid;
 
 use crate::app::context::AppContext;
@@ -35,6 +36,14 @@ pub(crate) trait ErasedPolicy: Send + Sync {
 pub(crate) struct EventPolicy<S, T, F> {
     pub(crate) name: String,
     pub(crate) policy: F,
+    pub(crate) types: PhantomData<fn() -> (S, T)>,
+}
+
+/// A follower of the events of `S`, which hands them to instances of `T`.
+pub(crate) struct EventFollower<S, T, F> {
+    pub(crate) name: String,
+    /// Returns the recipients of an event.
+    pub(crate) recipients: F,
     pub(crate) types: PhantomData<fn() -> (S, T)>,
 }
 
@@ -90,38 +99,58 @@ fn started_by(cause: Uuid, traceparent: Option<String>) -> Metadata {
         traceparent,
         return_addresses: Vec::new(),
         reply: None,
+        follower: None,
     }
 }
 
 impl<S, T, F, C> ErasedPolicy for EventPolicy<S, T, F>
 where
-    S: Target,
+    S: EventSet,
     T: Target,
     C: IntoIterator<Item = (Id<T>, T::Command)>,
     F: Fn(&Recorded<S::Event>) -> C + Send + Sync,
 {
     fn apply(&self, shared: &AppContext, input: &Input) -> Result<Vec<OutboxMessage>, Failure> {
-        let recorded = match input {
-            Input::Event(event) => recorded::<S>(shared, event)?,
-            Input::Record(record) => cloud_event::recorded::<S>(record)?,
-        };
-        let Some(recorded) = recorded else { return Ok(Vec::new()) };
+        let Some(recorded) = recorded::<S>(shared, input)? else { return Ok(Vec::new()) };
         let commands = guarded(|| (self.policy)(&recorded).into_iter().collect::<Vec<_>>())?;
-        let sender = match input {
-            Input::Event(event) => event.stream.clone(),
-            Input::Record(record) => record.sender(),
-        };
-        let (cause, none) = (recorded.id.0, Vec::new());
-        let metadata = match recorded.metadata {
-            Some(of) => Metadata { causation_id: cause, return_addresses: none, reply: None, ..of },
-            // The event's metadata was erased, so the policy's commands start a new workflow.
-            None => started_by(cause, None),
-        };
-        let known_by = match input {
-            Input::Event(event) => event.id.0,
-            Input::Record(record) => record.cause(),
-        };
-        rows::<T>(shared, &self.name, &sender, known_by, &metadata, commands)
+        let metadata = caused_by(recorded.id.0, recorded.metadata);
+        rows::<T>(shared, &self.name, &input.sender(), input.cause(), &metadata, commands)
+    }
+}
+
+impl<S, T, F, C> ErasedPolicy for EventFollower<S, T, F>
+where
+    S: Target,
+    T: Target<Command: Hears<S>>,
+    C: IntoIterator<Item = Id<T>>,
+    F: Fn(&Recorded<S::Event>) -> C + Send + Sync,
+{
+    fn apply(&self, shared: &AppContext, input: &Input) -> Result<Vec<OutboxMessage>, Failure> {
+        let Some(recorded) = recorded::<S>(shared, input)? else { return Ok(Vec::new()) };
+        let recipients = guarded(|| (self.recipients)(&recorded).into_iter().collect::<Vec<_>>())?;
+        let other =
+            || Failure::Failed(format!("{} is not a stream of `{}`", recorded.stream, S::NAME));
+        let heard = Heard::<S>::new(&recorded).ok_or_else(other)?;
+        let commands = recipients.into_iter().map(|id| (id, T::Command::hear(heard.clone())));
+        let commands = commands.collect();
+        let metadata = caused_by(recorded.id.0, recorded.metadata);
+        let metadata = Metadata { follower: Some(self.name.clone()), ..metadata };
+        rows::<T>(shared, &self.name, &input.sender(), input.cause(), &metadata, commands)
+    }
+}
+
+/// Returns the metadata of the messages that an event with this id and metadata causes.
+fn caused_by(cause: Uuid, metadata: Option<Metadata>) -> Metadata {
+    match metadata {
+        Some(of) => Metadata {
+            causation_id: cause,
+            return_addresses: Vec::new(),
+            reply: None,
+            follower: None,
+            ..of
+        },
+        // The event's metadata was erased, so the messages start a new workflow.
+        None => started_by(cause, None),
     }
 }
 
@@ -141,12 +170,17 @@ where
     }
 }
 
-fn recorded<S: Target>(
+/// Decodes an event; `None` if its content was erased.
+fn recorded<S: EventSet>(
     shared: &AppContext,
-    event: &StoredEvent,
+    input: &Input,
 ) -> Result<Option<Recorded<S::Event>>, Failure> {
+    let event = match input {
+        Input::Event(event) => event,
+        Input::Record(record) => return cloud_event::recorded::<S>(record),
+    };
     let Some(content) = event.content.present() else { return Ok(None) };
-    let decoded = guarded(|| shared.codecs.decode::<S::Event>(&event.stream, content))?;
+    let decoded = guarded(|| shared.codecs.decode_event::<S>(&event.stream, content))?;
     let decoded = decoded.map_err(|error| Failure::of_decode(&error, Failure::Failed))?;
     Ok(Some(event.decoded(decoded)))
 }
@@ -172,13 +206,13 @@ fn rows<T: Target>(
     metadata: &Metadata,
     commands: Vec<(Id<T>, T::Command)>,
 ) -> Result<Vec<OutboxMessage>, Failure> {
-    let metadata = serde_json::to_string(metadata).map_err(|e| Failure::Failed(error_chain(&e)))?;
+    let text = serde_json::to_string(metadata).map_err(|e| Failure::Failed(error_chain(&e)))?;
     let (kind, target) = queue_to(shared, T::NAME);
     let mut rows = Vec::with_capacity(commands.len());
     for (n, (id, command)) in (0..).zip(commands) {
         let recipient = id.stream();
         let command = AnyMessage::new(command);
-        if command.kind().internal {
+        if command.kind().internal && metadata.follower.is_none() {
             let name = command.kind().name;
             let reason = format!("`{name}` is internal: only the runtime sends it");
             return Err(Failure::Failed(reason));
@@ -191,7 +225,7 @@ fn rows<T: Target>(
             target: target.to_owned(),
             recipient: recipient.to_string(),
             content,
-            metadata: metadata.clone(),
+            metadata: text.clone(),
         };
         rows.push(OutboxMessage { sender: sender.clone(), row });
     }
@@ -236,6 +270,8 @@ pub(crate) struct RegisteredPolicy {
     pub(crate) source: PolicySource,
     /// The name of the target that the policy sends commands to.
     pub(crate) target: &'static str,
+    /// `true` for a follower, whose commands are internal.
+    pub(crate) is_follower: bool,
     pub(crate) settings: PolicySettings,
     pub(crate) policy: Arc<dyn ErasedPolicy>,
 }
@@ -256,8 +292,8 @@ impl RegisteredPolicy {
 /// The source of the events or records that a policy reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PolicySource {
-    /// The events of a target, in this service or another.
-    Target(&'static str),
+    /// The events of some categories: in this service; or of one category in another.
+    Events(&'static [&'static str]),
     /// A topic of external records.
     Topic(String),
 }

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout of the read model and the log.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-const STATES: [&str; 4] = ["running", "rebuilding", "paused", "failed"];
+const STATES: [&str; 5] = ["running", "waiting", "rebuilding", "paused", "failed"];
 
 /// Sets the gauges of a projection while this process has its lease, or no process has it. They are
 /// set even if the projection is stuck.
@@ -48,7 +48,7 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
             };
             if let Some(lag) = &measured {
                 PROJECTION_LAG_EVENTS.set_count([name], lag.events);
-                set_state(name, label(&lag.state));
+                set_state(name, lag.state.as_str());
                 behind_since = Some(context.now().saturating_sub(lag.age));
             }
             // Without a response, the projection may be behind since it was last known not to be.
@@ -101,15 +101,6 @@ async fn measured(
 fn events_after(heads: &[Position], at: Position) -> u64 {
     let head = heads.iter().find(|head| head.partition == at.partition);
     head.map_or(0, |head| head.offset.saturating_sub(at.offset))
-}
-
-fn label(state: &ProjectionState) -> &'static str {
-    match state {
-        ProjectionState::Running => "running",
-        ProjectionState::Rebuilding => "rebuilding",
-        ProjectionState::Paused => "paused",
-        ProjectionState::Failed { .. } => "failed",
-    }
 }
 
 /// Sets the gauge of each state: 1 for the current one, 0 for the others.

@@ -1,6 +1,6 @@
 //! Operating a projection: its status, waiting for it, rebuilding and pausing it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::Position;
@@ -9,6 +9,7 @@ use composable_rust_core::store::{EventStore as _, StoreError};
 use futures_util::{Stream, stream};
 
 use crate::app::context::AppContext;
+use crate::panic::lock;
 use crate::worker::projection::registered::ErasedProjection;
 
 /// Poll interval of the read model, which another process may write.
@@ -55,7 +56,7 @@ pub enum ProjectionWaitError {
         position: Position,
     },
     /// The projection is being rebuilt, is paused, or has failed: it may not reach the position
-    /// soon, or ever.
+    /// soon, or ever. Or the deadline has passed while a partition waited for newer code.
     #[error("the projection is not running: {state:?}")]
     NotRunning {
         /// The state.
@@ -105,6 +106,7 @@ impl ProjectionHandle {
         deadline: Duration,
     ) -> Result<(), ProjectionWaitError> {
         let late = self.shared.clock.sleep(deadline);
+        let seen = Mutex::new(ProjectionState::default());
         let mut moved = self.projection.moved();
         let watch = async {
             loop {
@@ -117,8 +119,12 @@ impl ProjectionHandle {
                 if is_reached && !self.is_blocked(position).await? {
                     return Ok(());
                 }
-                if state != ProjectionState::Running {
-                    return Err(ProjectionWaitError::NotRunning { state });
+                match state {
+                    // Newer code may be on its way, and other partitions do not wait for it.
+                    ProjectionState::Running | ProjectionState::WaitingForNewerCode { .. } => {
+                        *lock(&seen) = state;
+                    }
+                    state => return Err(ProjectionWaitError::NotRunning { state }),
                 }
                 tokio::select! {
                     biased;
@@ -130,7 +136,10 @@ impl ProjectionHandle {
         tokio::select! {
             biased;
             found = watch => found,
-            () = late => Err(ProjectionWaitError::DeadlinePassed { position }),
+            () = late => Err(match lock(&seen).clone() {
+                ProjectionState::Running => ProjectionWaitError::DeadlinePassed { position },
+                state => ProjectionWaitError::NotRunning { state },
+            }),
         }
     }
 
@@ -221,9 +230,9 @@ impl ProjectionHandle {
     ///
     /// [`StoreError`]: the projection may not be resumed. Resume it again.
     pub async fn resume(&self) -> Result<(), StoreError> {
-        use ProjectionState::{Failed, Paused, Rebuilding, Running};
+        use ProjectionState::{Failed, Paused, Rebuilding, Running, WaitingForNewerCode};
         let resumed = |record: ProjectionRecord| match record.state {
-            Running | Rebuilding => None,
+            Running | WaitingForNewerCode { .. } | Rebuilding => None,
             Paused | Failed { .. } => Some(if record.rebuilding { Rebuilding } else { Running }),
         };
         self.projection.change_state(self.shared.log.id, resumed).await

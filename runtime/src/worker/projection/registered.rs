@@ -13,7 +13,7 @@ use composable_rust_core::projection::{
 };
 use composable_rust_core::queue::{OutboxKind, OutboxMessage};
 use composable_rust_core::store::{EventStore as _, NewOutboxRow, StoreError};
-use composable_rust_core::{Position, Projection, ProjectionError, Recorded, Version};
+use composable_rust_core::{EventSet, Position, Projection, ProjectionError, Recorded, Version};
 use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -218,7 +218,8 @@ where
 
 /// Returns `true` if a projection in this state runs.
 pub(crate) fn is_active(state: &ProjectionState) -> bool {
-    matches!(state, ProjectionState::Running | ProjectionState::Rebuilding)
+    use ProjectionState::{Rebuilding, Running, WaitingForNewerCode};
+    matches!(state, Running | WaitingForNewerCode { .. } | Rebuilding)
 }
 
 /// Returns the reason for which a projection does not run for the log `own`.
@@ -242,9 +243,9 @@ pub(crate) fn failure_of(error: StoreError) -> Failure {
 fn decode<P: Projection>(
     shared: &AppContext,
     event: &StoredEvent,
-) -> Result<Option<Recorded<P::Event>>, Failure> {
+) -> Result<Option<Recorded<<P::Events as EventSet>::Event>>, Failure> {
     let Some(content) = event.content.present() else { return Ok(None) };
-    match guarded(|| shared.codecs.decode::<P::Event>(&event.stream, content)) {
+    match guarded(|| shared.codecs.decode_event::<P::Events>(&event.stream, content)) {
         Ok(Ok(decoded)) => Ok(Some(event.decoded(decoded))),
         Ok(Err(error)) => Err(Failure::of_decode(&error, Failure::Poison)),
         Err(message) => Err(Failure::Poison(format!("the decoder panicked: {message}"))),

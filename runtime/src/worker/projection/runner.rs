@@ -174,6 +174,9 @@ where
             for some in after.chunks(MAX_PAGE_PARTITIONS) {
                 is_behind |= self.take_page(some).await?;
             }
+            if self.paused.is_empty() {
+                self.has_newer_code().await?;
+            }
             if is_behind {
                 continue;
             }
@@ -260,12 +263,41 @@ where
         Ok(())
     }
 
+    /// Changes the state to `WaitingForNewerCode`. If several partitions wait, the state names the
+    /// event that this process has met last.
+    async fn needs_newer_code(&mut self, what: &str, is_first: bool) -> Result<(), Failure> {
+        if is_first || !matches!(self.state, ProjectionState::WaitingForNewerCode { .. }) {
+            // PostgreSQL cannot store NUL.
+            let name = what.replace('`', "").replace('\0', "\u{fffd}");
+            let waiting = ProjectionState::WaitingForNewerCode { name };
+            let to = |record: &ProjectionRecord| is_active(&record.state).then(|| waiting.clone());
+            self.change_state(self.held.lease.epoch, to).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the state `WaitingForNewerCode`: this process has decoded the event, or an operator has
+    /// overridden it.
+    async fn has_newer_code(&mut self) -> Result<(), Failure> {
+        use ProjectionState::{Rebuilding, Running, WaitingForNewerCode};
+        if matches!(self.state, WaitingForNewerCode { .. }) {
+            let to = |record: &ProjectionRecord| {
+                let waits = matches!(record.state, WaitingForNewerCode { .. });
+                waits.then_some(if record.rebuilding { Rebuilding } else { Running })
+            };
+            self.change_state(self.held.lease.epoch, to).await?;
+        }
+        Ok(())
+    }
+
     /// Changes the state to `Running` if the projection was being rebuilt.
     async fn caught_up(&mut self) -> Result<(), Failure> {
-        let (from, to) = ([ProjectionState::Rebuilding], ProjectionState::Running);
-        if from.contains(&self.state) {
-            self.change_state(self.held.lease.epoch, &from, &to).await?;
-            self.looked = None;
+        if self.state == ProjectionState::Rebuilding {
+            let rebuilt = |record: &ProjectionRecord| {
+                let is_rebuilding = record.state == ProjectionState::Rebuilding;
+                is_rebuilding.then_some(ProjectionState::Running)
+            };
+            self.change_state(self.held.lease.epoch, rebuilt).await?;
         }
         self.failures.went_well();
         Ok(())
@@ -300,21 +332,22 @@ where
         Ok(())
     }
 
-    /// Changes the state if it is one of `from`, under the lock and the epoch.
+    /// Changes the state to what `to` returns for the record, if it returns one, under the lock and
+    /// the epoch.
     async fn change_state(
-        &self,
+        &mut self,
         epoch: u64,
-        from: &[ProjectionState],
-        to: &ProjectionState,
+        to: impl Fn(&ProjectionRecord) -> Option<ProjectionState>,
     ) -> Result<(), Failure> {
         let (registered, clock) = (self.registered, self.context.clock());
         let model = &registered.model;
         let mut transaction = registered.within(clock, model.begin()).await?;
         let record = self.lock(&mut transaction, epoch).await?;
-        if from.contains(&record.state) {
-            registered.within(clock, model.set_state(&mut transaction, P::NAME, to)).await?;
+        if let Some(to) = to(&record) {
+            registered.within(clock, model.set_state(&mut transaction, P::NAME, &to)).await?;
             registered.within(clock, model.commit(transaction)).await?;
         }
+        self.looked = None;
         registered.has_moved();
         Ok(())
     }

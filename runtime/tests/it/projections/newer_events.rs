@@ -29,12 +29,20 @@ mod earlier {
         Deposited { cents: i64, seen: Seen },
     }
 
+    pub(super) enum Account {}
+
+    impl Target for Account {
+        const NAME: &'static str = "account";
+        type Command = std::convert::Infallible;
+        type Event = AccountEvent;
+        type Rejection = std::convert::Infallible;
+    }
+
     pub(super) struct AddUp;
 
     impl Projection for AddUp {
         const NAME: &'static str = "totals";
-        const CATEGORIES: &'static [&'static str] = &["account"];
-        type Event = AccountEvent;
+        type Events = Account;
         type Connection = Totals;
 
         async fn project(
@@ -74,11 +82,47 @@ async fn events_of_newer_code_are_left_to_newer_code() {
     pass(120).await;
     assert_eq!(model.get().cents["1"], 1, "the projection stops before the unknown event");
     let state = old.projection::<earlier::AddUp>().status().await.unwrap().state;
-    assert_eq!(state, ProjectionState::Running, "nothing is wrong");
+    assert_eq!(state, waiting());
+    let last = store.heads().await.unwrap().into_iter().max_by_key(|head| head.offset).unwrap();
+    let waited = handle(&old).wait_for(last, Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(waited.to_string(), format!("the projection is not running: {:?}", waiting()));
     let new = process(&store, &AddUp::default(), &model);
     settle(&new).await;
     assert_exact(&store, &model);
+    assert_eq!(handle(&new).status().await.unwrap().state, ProjectionState::Running);
     drop(old);
+}
+
+fn waiting() -> ProjectionState {
+    ProjectionState::WaitingForNewerCode { name: "account.withdrawn".to_owned() }
+}
+
+/// A rebuild is still one when newer code has come.
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_waits_for_newer_code_too() {
+    let (store, model) = (store(), Model::default());
+    let writer = crate::account::app(&store);
+    deposit(&writer, "1", 1).await;
+    writer.handle(&Account::id("1")).send(In::Withdraw { cents: 1 }).await.unwrap();
+    let old = App::builder(store.clone())
+        .clock(clock())
+        .projection(earlier::AddUp, model.clone())
+        .build()
+        .unwrap();
+    old.projection::<earlier::AddUp>().rebuild().await.unwrap();
+    old.start();
+    pass(5).await;
+    assert_eq!(state(&old).await, waiting());
+    handle(&old).pause().await.unwrap();
+    handle(&old).resume().await.unwrap();
+    assert_eq!(state(&old).await, ProjectionState::Rebuilding);
+    pass(5).await;
+    assert_eq!(state(&old).await, waiting());
+    drop(old);
+    let new = process(&store, &AddUp::default(), &model);
+    pass(60).await;
+    assert_eq!(state(&new).await, ProjectionState::Running);
+    assert_exact(&store, &model);
 }
 
 /// Code without a variant stops only at an event of that variant, and fails when no newer process
@@ -109,7 +153,7 @@ async fn an_event_that_no_process_knows_fails_the_projection() {
         handle(&old).wait_for(position, Duration::from_secs(5)).await.unwrap();
     }
     assert_eq!(model.get().cents, BTreeMap::from([("1".into(), 1), (other, 6)]));
-    assert_eq!(state(&old).await, ProjectionState::Running, "newer code may come");
+    assert_eq!(state(&old).await, waiting());
     let unknown = old.unknown_messages();
     let shown = |of: &composable_rust_runtime::operations::UnknownMessage| {
         (of.what.clone(), of.worker.clone(), of.waiting, of.example.clone(), of.is_overdue)

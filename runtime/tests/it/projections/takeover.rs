@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::environment::Clock;
-use composable_rust_core::prelude::*;
 use composable_rust_core::projection::{ProjectionState, ReadModel};
 use composable_rust_core::store::{EventStore, StoreError};
 use composable_rust_core::{Projection, ProjectionError, Recorded};
@@ -207,8 +206,7 @@ struct Counts<const N: usize>(Arc<AtomicU64>);
 
 impl<const N: usize> Projection for Counts<N> {
     const NAME: &'static str = ["a", "b", "c", "d"][N];
-    const CATEGORIES: &'static [&'static str] = &[Account::CATEGORY];
-    type Event = AccountEvent;
+    type Events = Account;
     type Connection = Totals;
 
     async fn project(

@@ -121,6 +121,7 @@ impl World {
                 seal: None,
             }],
             reply: None,
+            follower: None,
         };
         OutboxMessage {
             sender: Actor::id(from).stream(),

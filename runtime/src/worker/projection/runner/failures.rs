@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use composable_rust_core::projection::{ProjectionState, ReadModel};
+use composable_rust_core::projection::{ProjectionRecord, ProjectionState, ReadModel};
 use composable_rust_core::{Position, Projection};
 
 use super::{RunFailure, Runner, STATE_POLL_INTERVAL};
 use crate::app::unknown_messages::NewerCode;
 use crate::worker::outcome::Failure;
+use crate::worker::projection::registered::is_active;
 use crate::worker::retry::dependency_backoff;
 
 /// Claims of the lease after a stale epoch, after which the projection fails.
@@ -106,7 +107,7 @@ where
 
     /// Changes the state to `Failed`, unless an operator or another process has changed it;
     /// whatever the epoch is if `is_stale`. Returns `true` if the state is settled.
-    async fn stop(&self, reason: String, is_stale: bool) -> bool {
+    async fn stop(&mut self, reason: String, is_stale: bool) -> bool {
         if !self.may_continue() {
             return false;
         }
@@ -114,8 +115,8 @@ where
         let epoch = if is_stale { u64::MAX } else { self.held.lease.epoch };
         // PostgreSQL cannot store NUL.
         let failed = ProjectionState::Failed { reason: reason.replace('\0', "\u{fffd}") };
-        let from = [ProjectionState::Running, ProjectionState::Rebuilding];
-        match self.change_state(epoch, &from, &failed).await {
+        let to = |record: &ProjectionRecord| is_active(&record.state).then(|| failed.clone());
+        match self.change_state(epoch, to).await {
             Ok(()) | Err(Failure::Fenced) => true,
             Err(failure) => {
                 tracing::warn!(

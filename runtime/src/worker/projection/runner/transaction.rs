@@ -7,7 +7,7 @@ use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::projection::{BlockedStream, ReadModel};
 use composable_rust_core::queue::{Checkpoint, Outbox as _, OutboxMessage};
 use composable_rust_core::store::StoreError;
-use composable_rust_core::{Position, Projection, StreamId, Version};
+use composable_rust_core::{EventSet, Position, Projection, StreamId, Version};
 use futures_util::TryFutureExt as _;
 
 use super::{RunFailure, Runner, STATE_POLL_INTERVAL, queue_of};
@@ -59,7 +59,7 @@ where
                 }
                 (Failure::NeedsNewerCode(newer), Some(index)) => {
                     let at = rest[index].position;
-                    self.pause_before(at, newer)?;
+                    self.pause_before(at, newer).await?;
                     let others = |event: &StoredEvent| event.position.partition != at.partition;
                     rest = &rest[rest.iter().position(others).unwrap_or(rest.len())..];
                 }
@@ -70,13 +70,14 @@ where
     }
 
     /// Pauses a partition before an event that needs newer code, unless no running code knows it.
-    fn pause_before(&mut self, at: Position, newer: NewerCode) -> Result<(), RunFailure> {
+    async fn pause_before(&mut self, at: Position, newer: NewerCode) -> Result<(), RunFailure> {
         let worker = &self.held.lease.worker;
         let encounter = self.context.meet(worker, &newer, &at);
         if encounter.is_overdue {
             return Err(RunFailure { failure: Failure::NeedsNewerCode(newer), at: Some(at) });
         }
         self.context.leases.withdraw(worker, encounter.is_first);
+        self.needs_newer_code(&newer.what, encounter.is_first).await?;
         self.paused.insert(at.partition, self.context.now() + STATE_POLL_INTERVAL);
         Ok(())
     }
@@ -122,7 +123,9 @@ where
         let (blocked, due): (Vec<_>, Vec<_>) = events
             .iter()
             .enumerate()
-            .filter(|(_, event)| P::CATEGORIES.contains(&event.stream.category()))
+            .filter(|(_, event)| {
+                <P::Events as EventSet>::CATEGORIES.contains(&event.stream.category())
+            })
             .partition(|(_, event)| stays_queued(&mut queued, event));
         // Blocked events are queued first: an event that is queued twice is projected once, but
         // none is lost. No transaction is open meanwhile, which may lock the very file that the log
