@@ -78,6 +78,8 @@ mod book {
     mod composition {}
     #[doc = include_str!("../../docs/src/event-sourcing.md")]
     mod event_sourcing {}
+    #[doc = include_str!("../../docs/src/types.md")]
+    mod types {}
     #[doc = include_str!("../../docs/src/sagas.md")]
     mod sagas {}
     #[doc = include_str!("../../docs/src/gateways.md")]

@@ -75,9 +75,9 @@ pub enum CallOutcome<G: Gateway> {
 /// A command type with a variant for the outcomes of calls to `G`; derived for each variant that
 /// holds a [`CallOutcome`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no variant for the answers of `{G}`",
-    label = "nothing in `{Self}` takes an `Answer<{G}>`",
-    note = "add `SomeName(Answer<{G}>)` to it"
+    message = "`{Self}` has no variant for the outcomes of `{G}`",
+    label = "nothing in `{Self}` takes a `CallOutcome<{G}>`",
+    note = "add `SomeName(CallOutcome<{G}>)` to it"
 )]
 pub trait ReceivesOutcome<G: Gateway>: Message {
     /// The tag that travels with the return address and comes back with the outcome.
@@ -89,7 +89,7 @@ pub trait ReceivesOutcome<G: Gateway>: Message {
     const FIELDS: u16;
 
     /// Returns the command that delivers the outcome.
-    fn receive_outcome(tag: Self::Tag, answer: CallOutcome<G>) -> Self;
+    fn receive_outcome(tag: Self::Tag, outcome: CallOutcome<G>) -> Self;
 
     /// Returns the tag in its stored form.
     #[doc(hidden)]

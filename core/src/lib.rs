@@ -84,7 +84,7 @@ pub mod __private {
     pub use crate::event_set::{declared, distinct, event_of};
     pub use crate::gateway::IsCallOutcome;
     pub use crate::heard::{HeardContent, decode_heard};
-    pub use crate::message::message::{Displayed, WithDisplay, WithoutDisplay, stored};
+    pub use crate::message::message::{Displayed, WithDisplay, WithoutDisplay, missing, stored};
     pub use crate::message::{
         Hears, MessageKind, RawReply, Receives, ReceivesOutcome, ReplySource,
     };

@@ -26,13 +26,19 @@ use crate::message::MessageKind;
 use crate::store::Fingerprint;
 use crate::{Aggregate, Message};
 
+mod change;
+mod cure;
 mod deserializer;
+mod diagnosis;
 mod format;
 mod json_schema;
 mod sample;
 mod search;
 
+pub use change::{Removal, Rename, ShapeChange};
+pub use diagnosis::{diagnose, diagnose_value};
 pub use json_schema::JsonSchemas;
+use search::{Reason, Traced};
 
 /// The name of the struct that replaces an opaque field.
 const OPAQUE: &str = "$opaque";
@@ -43,7 +49,7 @@ pub struct SchemaTracer {
     samples: sample::Samples,
     /// The JSON Schemas that are traced in place of shapes.
     json: Option<JsonSchemas>,
-    shapes: BTreeMap<(Cow<'static, str>, u16), Result<Shape, Untraceable>>,
+    shapes: BTreeMap<(Cow<'static, str>, u16), Result<Traced, Untraceable>>,
 }
 
 impl fmt::Debug for SchemaTracer {
@@ -53,15 +59,35 @@ impl fmt::Debug for SchemaTracer {
 }
 
 /// A type whose shape cannot be traced.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the shape of `{name}` cannot be traced: {reason}. Give a type that checks what it reads a \
-     sample value; declare one that cannot be traced at all with #[message(opaque = \"name 1\")] \
-     on the field, and raise that number when what it writes changes"
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untraceable {
     name: String,
-    reason: String,
+    reason: Reason,
+}
+
+impl fmt::Display for Untraceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, reason } = self;
+        if reason.is_unstorable {
+            return write!(f, "`{name}` cannot be stored: {}", reason.text);
+        }
+        write!(
+            f,
+            "the shape of `{name}` cannot be traced: {}. Give a type that checks what it reads a \
+             sample value; declare one that cannot be traced at all with #[message(opaque = \
+             \"name 1\")] on the field, and raise that number when what it writes changes",
+            reason.text
+        )
+    }
+}
+
+impl std::error::Error for Untraceable {}
+
+impl Untraceable {
+    /// Returns `true` if the binary format cannot store the type, whatever traces it.
+    pub fn is_unstorable(&self) -> bool {
+        self.reason.is_unstorable
+    }
 }
 
 /// The traced shape of a type: its content, and below it each named type in it once.
@@ -88,6 +114,11 @@ impl Shape {
     /// which are not stored.
     pub fn is_same_as(&self, printed: &str) -> bool {
         format::canonical(&self.0) == format::canonical(printed)
+    }
+
+    /// Returns the change from `printed`, an older shape's text, to this shape.
+    pub fn change_from(&self, printed: &str) -> ShapeChange {
+        change::change(printed, &self.0)
     }
 }
 
@@ -135,7 +166,7 @@ impl SchemaTracer {
     }
 
     fn add<T: DeserializeOwned>(&mut self, name: Cow<'static, str>, version: u16) {
-        let shape = trace::<T>(&name, &self.samples);
+        let shape = formats::<T>(&name, &self.samples);
         self.shapes.insert((name, version), shape);
     }
 
@@ -146,8 +177,12 @@ impl SchemaTracer {
     /// [`Untraceable`] names the first variant whose shape cannot be traced. Add a sample value, or
     /// declare the field opaque.
     pub fn shapes(&self) -> Result<BTreeMap<(&str, u16), Shape>, Untraceable> {
+        let shape = |traced: &Result<Traced, Untraceable>| match traced {
+            Ok(traced) => Ok(Shape(traced.print())),
+            Err(untraceable) => Err(untraceable.clone()),
+        };
         let shapes = self.shapes.iter();
-        shapes.map(|((name, version), shape)| Ok(((&**name, *version), shape.clone()?))).collect()
+        shapes.map(|((name, version), traced)| Ok(((&**name, *version), shape(traced)?))).collect()
     }
 }
 
@@ -175,7 +210,12 @@ pub fn fingerprint<A: Aggregate>() -> (Fingerprint, Option<Untraceable>) {
 }
 
 fn trace<T: DeserializeOwned>(name: &str, samples: &sample::Samples) -> Result<Shape, Untraceable> {
-    search::shape::<T>(samples)
-        .map(Shape)
-        .map_err(|reason| Untraceable { name: name.to_owned(), reason })
+    formats::<T>(name, samples).map(|traced| Shape(traced.print()))
+}
+
+fn formats<T: DeserializeOwned>(
+    name: &str,
+    samples: &sample::Samples,
+) -> Result<Traced, Untraceable> {
+    search::formats::<T>(samples).map_err(|reason| Untraceable { name: name.to_owned(), reason })
 }

@@ -93,7 +93,7 @@ pub enum Reply<T: Target> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no variant for the replies of `{T}`",
     label = "nothing in `{Self}` takes a `Reply<{T}>`",
-    note = "add `SomeName(Reply<{T}>)` to it, or use `tell` if no answer is wanted"
+    note = "add `SomeName(Reply<{T}>)` to it, or use `tell` if no reply is wanted"
 )]
 pub trait Receives<T: Target>: Message {
     /// The tag that travels with the return address and comes back with every reply.

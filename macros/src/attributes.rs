@@ -1,9 +1,11 @@
 //! Parses the keys of `#[message(…)]` on an enum, its variants and their fields.
 
+use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
+use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, LitInt, LitStr, Path, Result, Token, Type};
+use syn::{Attribute, Error, Expr, Field, Ident, LitInt, LitStr, Path, Result, Token, Type};
 
 use crate::errors::Errors;
 
@@ -20,6 +22,7 @@ pub(crate) struct VariantAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<(u16, LitInt)>,
     pub(crate) upcasters: Vec<Upcaster>,
+    pub(crate) removed: Vec<RemovedField>,
     /// The older version that is written for now, from `write = N`.
     pub(crate) write: Option<(u16, LitInt)>,
     pub(crate) internal: bool,
@@ -27,7 +30,7 @@ pub(crate) struct VariantAttributes {
     pub(crate) status: Option<u16>,
     pub(crate) other: bool,
     pub(crate) reply: bool,
-    pub(crate) answer: bool,
+    pub(crate) outcome: bool,
 }
 
 /// The shape of an older version: one `N = Type` of `from(…)`.
@@ -37,10 +40,29 @@ pub(crate) struct Upcaster {
     pub(crate) shape: Type,
 }
 
+/// One `removed(name: Type, since = N, …)`.
+pub(crate) struct RemovedField {
+    pub(crate) field: Field,
+    /// The first version with the field; `None` for version 1.
+    pub(crate) added: Option<(u16, LitInt)>,
+    /// The first version without the field.
+    pub(crate) since: (u16, LitInt),
+    /// The field's value when an older version is written.
+    pub(crate) default: Option<Expr>,
+    /// The current field that it stood before; `None` if it stood last.
+    pub(crate) before: Option<syn::Member>,
+}
+
 /// The attributes of a field.
 #[derive(Default)]
 pub(crate) struct FieldAttributes {
     pub(crate) opaque: Option<LitStr>,
+    /// The first version with the field.
+    pub(crate) since: Option<(u16, LitInt)>,
+    /// The field's value in messages of versions without it.
+    pub(crate) default: Option<Expr>,
+    /// `true` if serde's attributes on the field that concern JSON only are meant so.
+    pub(crate) json: Option<Ident>,
 }
 
 impl EnumAttributes {
@@ -78,17 +100,20 @@ impl VariantAttributes {
                 parsed.upcasters = upcasters(meta)?;
             } else if meta.path.is_ident("status") {
                 parsed.status = Some(status(&meta.value()?.parse()?)?);
+            } else if meta.path.is_ident("removed") {
+                parsed.removed.push(removed(meta)?);
             } else if meta.path.is_ident("internal") {
                 parsed.internal = true;
             } else if meta.path.is_ident("other") {
                 parsed.other = true;
             } else if meta.path.is_ident("reply") {
                 parsed.reply = true;
-            } else if meta.path.is_ident("answer") {
-                parsed.answer = true;
+            } else if meta.path.is_ident("outcome") {
+                parsed.outcome = true;
             } else {
                 let keys = "`name = \"…\"`, `version = N`, `from(1 = OldShape, …)`, \
-                            `write = N`, `internal`, `status = 4xx`, `other`, `reply`, `answer`";
+                            `removed(field: Type, since = N)`, `write = N`, `internal`, \
+                            `status = 4xx`, `other`, `reply`, `outcome`";
                 return Err(unknown(meta, "a variant", keys));
             }
             Ok(())
@@ -107,10 +132,17 @@ impl FieldAttributes {
                     return Err(Error::new(text.span(), "say what it is, such as \"uuid 1\""));
                 }
                 parsed.opaque = Some(text);
-                Ok(())
+            } else if meta.path.is_ident("since") {
+                parsed.since = Some(version(&meta.value()?.parse()?)?);
+            } else if meta.path.is_ident("default") {
+                parsed.default = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("json") {
+                parsed.json = meta.path.get_ident().cloned();
             } else {
-                Err(unknown(meta, "a field", "`opaque = \"name 1\"`"))
+                let keys = "`since = N`, `default = value`, `json`, `opaque = \"name 1\"`";
+                return Err(unknown(meta, "a field", keys));
             }
+            Ok(())
         });
         parsed
     }
@@ -172,8 +204,46 @@ fn upcasters(meta: &ParseNestedMeta) -> Result<Vec<Upcaster>> {
     Ok(list.into_iter().collect())
 }
 
+fn removed(meta: &ParseNestedMeta) -> Result<RemovedField> {
+    let content;
+    syn::parenthesized!(content in meta.input);
+    let attributes = content.call(Attribute::parse_outer)?;
+    let is_named =
+        content.peek(syn::Ident) && content.peek2(Token![:]) && !content.peek2(Token![::]);
+    let parse: fn(ParseStream<'_>) -> Result<Field> =
+        if is_named { Field::parse_named } else { Field::parse_unnamed };
+    let mut field = content.call(parse)?;
+    field.attrs = attributes;
+    let (mut added, mut since, mut default, mut before) = (None, None, None, None);
+    while !content.is_empty() {
+        content.parse::<Token![,]>()?;
+        if content.is_empty() {
+            break;
+        }
+        let key = content.call(Ident::parse_any)?;
+        content.parse::<Token![=]>()?;
+        match key.to_string().as_str() {
+            "added" => added = Some(version(&content.parse()?)?),
+            "since" => since = Some(version(&content.parse()?)?),
+            "default" => default = Some(content.parse()?),
+            "before" => before = Some(content.parse()?),
+            _ => {
+                let message = "the keys of a removed field are `since = N`, `before = field`, \
+                               `added = N` and `default = value`";
+                return Err(Error::new(key.span(), message));
+            }
+        }
+    }
+    let since = since.ok_or_else(|| {
+        let message = "name the first version without the field: \
+                       `removed(field: Type, since = 2)`";
+        Error::new(meta.path.span(), message)
+    })?;
+    Ok(RemovedField { field, added, since, default, before })
+}
+
 impl syn::parse::Parse for Upcaster {
-    fn parse(input: syn::parse::ParseStream) -> Result<Self> {
+    fn parse(input: ParseStream) -> Result<Self> {
         let (version, literal) = version(&input.parse()?)?;
         input.parse::<Token![=]>()?;
         Ok(Self { version, literal, shape: input.parse()? })

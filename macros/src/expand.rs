@@ -121,31 +121,39 @@ fn encode_variant(root: &TokenStream, variant: &MessageVariant) -> TokenStream {
             )
         };
     }
-    let written: Vec<_> = hidden::written(variant).collect();
-    let members = written.iter().map(|field| field.member());
+    // `check_write` has reported a version that is not there.
+    let Some(content) = variant.written_content() else { return TokenStream::new() };
+    let written: Vec<_> = hidden::written(content).collect();
+    let kept: Vec<_> = written.iter().filter(|field| field.index.is_some()).collect();
+    let members = kept.iter().map(|field| field.member());
+    let bound = kept.iter().map(|field| field.local());
+    let removed = written.iter().filter(|field| field.index.is_none()).map(|field| {
+        let (local, ty, value) = (field.local(), &field.ty, field.missing(root));
+        quote!(let #local: &#ty = &#value;)
+    });
     let locals: Vec<_> = written.iter().map(|field| field.local()).collect();
     let names: Vec<_> = written.iter().map(|field| field.hidden()).collect();
     let encode =
         |content: TokenStream| quote!(#root::__private::encode_content(#kind, #format, #content));
     let part = |part: &str| {
-        let content = variant.hidden(part);
-        if variant.shape == Shape::Transparent {
-            encode(quote!(&#content(#(#locals),*)))
+        let name = content.hidden(variant, part);
+        if content.shape == Shape::Transparent {
+            encode(quote!(&#name(#(#locals),*)))
         } else {
-            encode(quote!(&#content { #(#names: #locals),* }))
+            encode(quote!(&#name { #(#names: #locals),* }))
         }
     };
     let body = if written.is_empty() {
         encode(quote!(&__Empty {}))
-    } else if variant.is_bare() {
+    } else if content.is_bare() {
         encode(quote!(#(#locals)*))
-    } else if hidden::packs(variant) {
+    } else if hidden::packs(content) {
         let (json, binary) = (part("Write"), part("Pack"));
         quote!(match #format { #root::__private::Format::Binary => #binary, #root::__private::Format::Json => #json })
     } else {
         part("Write")
     };
-    quote!(Self::#ident { #(#members: #locals,)* .. } => #body)
+    quote!(Self::#ident { #(#members: #bound,)* .. } => { #(#removed)* #body })
 }
 
 fn decode(message: &Message) -> TokenStream {
@@ -215,15 +223,17 @@ fn decode_versions(message: &Message, variant: &MessageVariant) -> Vec<TokenStre
         let read = read(quote!(#shape));
         arms.push(quote!(#number => #read.map(|#old| { #(#newer)* #message })));
     }
-    let (number, content) = (variant.version, hidden::content(variant));
-    let read = match heard::target(variant) {
-        Some(target) => {
-            quote!(#root::__private::decode_heard::<#target>(#name, #version, #format, #bytes))
-        }
-        None => read(content.ty),
-    };
-    let (pattern, build) = (content.pattern, content.build);
-    arms.push(quote!(#number => #read.map(|#pattern| #build)));
+    for content in variant.contents() {
+        let number = content.version.unwrap_or(variant.version);
+        let hidden::Decoded { ty, pattern, build } = hidden::decoded(message, variant, content);
+        let read = match heard::target(variant) {
+            Some(target) => {
+                quote!(#root::__private::decode_heard::<#target>(#name, #version, #format, #bytes))
+            }
+            None => read(ty),
+        };
+        arms.push(quote!(#number => #read.map(|#pattern| #build)));
+    }
     arms
 }
 
@@ -235,16 +245,18 @@ fn trace(message: &Message) -> TokenStream {
             let (kind, shape) = (kind(root, variant, upcaster.version), &upcaster.shape);
             quote!(#tracer.content::<#shape>(&#kind);)
         });
-        let kind = kind(root, variant, variant.version);
-        let (shape, reads_fields) = match heard::target(variant) {
-            Some(_) => (quote!(#root::__private::HeardContent), TokenStream::new()),
-            None => hidden::traced(variant),
-        };
-        quote! {
-            #(#old)*
-            #reads_fields
-            #tracer.content::<#shape>(&#kind);
-        }
+        let own = variant.contents().map(|content| {
+            let kind = kind(root, variant, content.version.unwrap_or(variant.version));
+            let (shape, reads_fields) = match heard::target(variant) {
+                Some(_) => (quote!(#root::__private::HeardContent), TokenStream::new()),
+                None => hidden::traced(message, variant, content),
+            };
+            quote! {
+                #reads_fields
+                #tracer.content::<#shape>(&#kind);
+            }
+        });
+        quote!(#(#old)* #(#own)*)
     });
     quote! {
         fn trace(#tracer: &mut #root::schema::SchemaTracer) {
@@ -254,7 +266,7 @@ fn trace(message: &Message) -> TokenStream {
 }
 
 /// Returns the implementation of `Receives` or `ReceivesOutcome` for a variant that takes replies
-/// or answers.
+/// or outcomes.
 fn receives(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let (last, before) = variant.fields.split_last()?;
@@ -327,7 +339,7 @@ fn receive_raw(message: &Message) -> Option<TokenStream> {
     })
 }
 
-/// Returns the target or gateway whose replies or answers a variant takes.
+/// Returns the target or gateway whose replies or outcomes a variant takes.
 fn source(message: &Message, variant: &MessageVariant) -> Option<TokenStream> {
     let Message { ident, root, .. } = message;
     let ty = &variant.fields.last()?.ty;

@@ -31,8 +31,10 @@ pub(crate) fn one_variant_for(role: Role, first: &Ident, ty: &TokenStream) -> St
         return "events of a target".to_owned();
     }
     let ty = ty.to_string().replace(' ', "");
+    let what =
+        if role == Role::CallOutcome { "outcomes of a gateway" } else { "replies of a target" };
     format!(
-        "replies of a target; tell requests apart with a tag before it, such as `{first}(Step, \
+        "{what}; tell requests apart with a tag before it, such as `{first}(Step, \
          {ty})`"
     )
 }

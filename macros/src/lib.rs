@@ -5,6 +5,7 @@ use proc_macro::TokenStream;
 mod attributes;
 mod errors;
 mod event_set;
+mod evolution;
 mod expand;
 mod heard;
 mod hidden;
@@ -36,12 +37,13 @@ mod serde_attributes;
 /// | `Noted(String)` | the field itself | `"a"` | the field |
 /// | `Moved(u8, u8)` | a struct with fields `0`, `1`, … | `{"0":1,"1":2}` | the fields in order |
 ///
-/// serde's attributes on fields are honoured (`rename`, `default`, `alias`, `with`, `skip` and so
-/// on), and on a variant `rename_all` and `deny_unknown_fields`. `default` takes effect in JSON
-/// only: the binary format does not mark a missing field. For the same reason
-/// `skip_serializing_if` leaves a field out in JSON, never in binary. Fields that need a
-/// self-describing format cannot be decoded from binary: those with `flatten`, and untagged or
-/// internally tagged enums.
+/// serde's attributes on fields are honoured (`rename`, `alias`, `with`, `skip` and so on), and on a
+/// variant `rename_all` and `deny_unknown_fields`. The binary format writes no names and marks no
+/// missing field, so `default` and `skip_serializing_if` concern JSON only. They are refused unless
+/// `#[message(json)]` on the field says that JSON from outside is meant; in binary, the field is
+/// then written like the others. A field that was added to stored messages says `since` instead.
+/// Types that need a self-describing format cannot be read in binary: `flatten`, and untagged or
+/// internally tagged enums in a field.
 ///
 /// # Attributes
 ///
@@ -58,13 +60,18 @@ mod serde_attributes;
 /// - `from(1 = PlacedV1, 2 = PlacedV2)`: the shapes of older versions, as structs that implement
 ///   `Deserialize`. Each is converted into the next with `From`, the last into the enum:
 ///   `PlacedV2: From<PlacedV1>`, `OrderEvent: From<PlacedV2>`. The versions have no gap.
-/// - `write = N`: the version that is written, one of the older versions in `from`; both versions
-///   are read. For the release during which processes that do not know the current version still
-///   run. The older shape implements `Serialize` and is converted from the enum:
-///   `PlacedV1: From<&OrderEvent>`. A message that the older shape cannot express is rejected when
-///   it is stored, because it would not read back as the same message.
+/// - `removed(discount: u32, since = 3, before = why)`: a field that older versions have and this
+///   one lacks, with the first version without it. `before` names the current field that it stood
+///   before, for the order in the binary format. Default: it stood last. `added = 2` is the first
+///   version with it, if that is not version 1; `default = value` is the value that `write` gives
+///   it.
+/// - `write = N`: the older version that is written for now, while both versions are read: for the
+///   release in which processes that do not know the current version still run. If `from` names the
+///   version, its shape implements `Serialize` and is made from the enum:
+///   `PlacedV1: From<&OrderEvent>`. A message that the older version cannot express is refused when
+///   it is stored, since it does not read back equal.
 /// - `internal`: only the runtime may deliver the variant. Required for the messages that `after`
-///   and `at` take; variants that take replies, answers or events are always
+///   and `at` take; variants that take replies, outcomes or events are always
 ///   internal.
 /// - `status = 404`: the HTTP status of a rejection, from 400 to 599, for the responses of an HTTP
 ///   adapter. It is not stored.
@@ -72,18 +79,23 @@ mod serde_attributes;
 ///   encoded, and internal. A newer version of a declared name is not among them: only newer code
 ///   can read it. For enums that read a part of what others store, such as some events of an
 ///   [`EventSet`](derive@EventSet); an app rejects it in the messages of its aggregates.
-/// - `reply`, `answer`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
+/// - `reply`, `outcome`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
 ///   see it, because the field's type is an alias.
 ///
 /// On a field:
 ///
+/// - `since = N`: the first version with the field; the version of the variant is `N` or above.
+///   Older messages are read with `default = value`, which is any expression. Default:
+///   `Default::default()`. The older shapes need no struct and no `from`. They may follow versions
+///   in `from`, for changes that are not just a field more or less.
+/// - `json`: serde's `default` or `skip_serializing_if` on the field is for JSON only.
 /// - `opaque = "uuid 1"`: the schema shows this text instead of the traced type, for a type that
 ///   cannot be traced. Raise the number in the text when the type's encoding changes.
 ///
-/// # Replies and answers
+/// # Replies and outcomes
 ///
 /// A variant whose last field is a `Reply<T>` receives the replies of `T`, and lets the aggregate
-/// `dispatch` to `T`; a variant whose last field is a `CallOutcome<G>` receives the answers of the
+/// `dispatch` to `T`; a variant whose last field is a `CallOutcome<G>` receives the outcomes of the
 /// gateway `G`, and lets it `call` `G`. The fields before the last are the tag, which travels with
 /// the request and returns with every reply. The tag's type is `()`, the type of the only field, or
 /// a tuple. An enum has one such variant for each target.
@@ -93,6 +105,32 @@ mod serde_attributes;
 ///
 /// A request stores the variant's name and version. When the tag changes, raise the version; the
 /// older shape in `from` is a struct of the old tag's fields and the reply, in this order.
+///
+/// # Example: a field that was added, and one that was removed
+///
+/// ```
+/// use composable_rust_core::Message;
+/// use composable_rust_core::codec::Format;
+///
+/// #[derive(Debug, Clone, PartialEq, Message)]
+/// enum OrderEvent {
+///     #[message(version = 3, removed(discount: u32, since = 3, before = why))]
+///     Cancelled {
+///         why: String,
+///         #[message(since = 2, default = true)]
+///         win_back: bool,
+///     },
+/// }
+///
+/// let first = br#"{"discount":10,"why":"price"}"#;
+/// let read = OrderEvent::decode("order.cancelled", 1, Format::Json, first)?;
+/// assert_eq!(read, OrderEvent::Cancelled { why: "price".to_owned(), win_back: true });
+///
+/// let second = br#"{"discount":10,"why":"price","win_back":false}"#;
+/// let read = OrderEvent::decode("order.cancelled", 2, Format::Json, second)?;
+/// assert_eq!(read, OrderEvent::Cancelled { why: "price".to_owned(), win_back: false });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Example: a variant that has changed twice
 ///
@@ -110,11 +148,7 @@ mod serde_attributes;
 /// #[derive(Debug, Clone, PartialEq, Message)]
 /// enum OrderEvent {
 ///     #[message(version = 3, from(1 = PlacedV1, 2 = PlacedV2))]
-///     Placed {
-///         items: Vec<Item>,
-///         #[serde(default)]
-///         express: bool,
-///     },
+///     Placed { items: Vec<Item>, express: bool },
 ///     /// Formerly `Shipped`.
 ///     #[message(name = "order.shipped")]
 ///     HandedOver { tracking: String },

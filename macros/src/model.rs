@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Expr, ExprLit, Field, Fields, Ident, Lit, LitInt, Meta,
     PathArguments, PathSegment, Type, Variant,
@@ -13,7 +14,7 @@ use syn::{
 use crate::attributes::{EnumAttributes, FieldAttributes, Upcaster, VariantAttributes};
 use crate::errors::Errors;
 use crate::serde_attributes::{self, SerdeField};
-use crate::{heard, name, other, root};
+use crate::{evolution, heard, name, other, root};
 
 /// Largest number of fields in a tag. The standard library compares and prints tuples of at most
 /// 12 elements.
@@ -39,8 +40,11 @@ pub(crate) struct MessageVariant {
     pub(crate) status: Option<u16>,
     /// The first paragraph of the doc comment, in one line.
     pub(crate) summary: String,
-    /// The older shapes, in the order of their versions.
+    /// The older shapes that `from(…)` names, in the order of their versions.
     pub(crate) upcasters: Vec<Upcaster>,
+    /// The contents of the older versions that follow from `since` and `removed(…)`, in the order
+    /// of their versions, which are newer than those of `upcasters`.
+    pub(crate) derived: Vec<DerivedVersion>,
     /// The older version to write; `None` if the current version is written.
     pub(crate) write: Option<u16>,
     pub(crate) shape: Shape,
@@ -50,6 +54,22 @@ pub(crate) struct MessageVariant {
     pub(crate) target: Option<TokenStream>,
     /// serde's attributes for the whole content.
     pub(crate) serde: Vec<Meta>,
+}
+
+/// The content of an older version, which differs from the current one in the presence of fields.
+pub(crate) struct DerivedVersion {
+    pub(crate) version: u16,
+    pub(crate) shape: Shape,
+    pub(crate) fields: Vec<MessageField>,
+}
+
+/// The content of one version of a variant.
+#[derive(Clone, Copy)]
+pub(crate) struct Content<'m> {
+    /// The version; `None` for the current one.
+    pub(crate) version: Option<u16>,
+    pub(crate) shape: Shape,
+    pub(crate) fields: &'m [MessageField],
 }
 
 /// The shape of a variant's content.
@@ -63,7 +83,7 @@ pub(crate) enum Shape {
     Struct,
 }
 
-/// The role of a variant: plain, or the receiver of replies, answers or events.
+/// The role of a variant: plain, or the receiver of replies, outcomes or events.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
     Plain,
@@ -72,13 +92,21 @@ pub(crate) enum Role {
     Heard,
 }
 
+#[derive(Clone)]
 pub(crate) struct MessageField {
     /// The field's name; `None` in a tuple variant.
     pub(crate) ident: Option<Ident>,
+    /// The position in the content that the field is part of.
     pub(crate) position: usize,
+    /// The position in the variant; `None` for a field that was removed.
+    pub(crate) index: Option<usize>,
     /// The field's type, with `Self` replaced by the enum.
     pub(crate) ty: TokenStream,
     pub(crate) opaque: Option<String>,
+    /// The first version with the field.
+    pub(crate) since: Option<(u16, LitInt)>,
+    /// The field's value where a version lacks it. Default: that of its type.
+    pub(crate) default: Option<Expr>,
     pub(crate) serde: SerdeField,
 }
 
@@ -186,7 +214,8 @@ impl MessageVariant {
             .collect();
         let role = role(variant, &attributes, errors);
         let snake = name::snake_case(&variant.ident.unraw().to_string());
-        let read = Self {
+        let is_named = attributes.name.is_some();
+        let mut read = Self {
             ident: variant.ident.clone(),
             name: attributes.name.map_or(format!("{prefix}.{snake}"), |name| name.value()),
             version: attributes.version.as_ref().map_or(1, |(version, _)| *version),
@@ -194,23 +223,25 @@ impl MessageVariant {
             status: attributes.status,
             summary: summary(&variant.attrs),
             upcasters: attributes.upcasters,
+            derived: Vec::new(),
             write: attributes.write.as_ref().map(|(version, _)| *version),
-            shape: shape(&variant.fields, &fields),
+            shape: shape(matches!(variant.fields, Fields::Unnamed(_)), &fields),
             fields,
             role,
             target: spelled_target(variant).filter(|_| role != Role::Plain),
-            serde: serde_attributes::of_variant(&variant.attrs, errors),
+            serde: serde_attributes::of_variant(&variant.attrs, is_named, errors),
         };
+        read.upcasters.sort_by_key(|upcaster| upcaster.version);
+        let is_tuple = match (&variant.fields, attributes.removed.first()) {
+            (Fields::Unit, Some(removed)) => removed.field.ident.is_none(),
+            (fields, _) => matches!(fields, Fields::Unnamed(_)),
+        };
+        read.derived = evolution::derive(&read, is_tuple, attributes.removed, of, errors);
         read.check_upcasters(errors);
         if let Some((version, literal)) = &attributes.write {
             read.check_write(*version, literal, errors);
         }
-        read.sorted()
-    }
-
-    fn sorted(mut self) -> Self {
-        self.upcasters.sort_by_key(|upcaster| upcaster.version);
-        self
+        read
     }
 
     fn check_upcasters(&self, errors: &mut Errors) {
@@ -230,7 +261,8 @@ impl MessageVariant {
             }
         }
         let Some((&oldest, first)) = versions.iter().next() else { return };
-        for version in oldest..current {
+        let next = self.derived.first().map_or(current, |derived| derived.version);
+        for version in oldest..next {
             if !versions.contains_key(&version) {
                 let message = format!(
                     "the chain from version {oldest} to {current} lacks version {version}: add \
@@ -243,11 +275,12 @@ impl MessageVariant {
 
     fn check_write(&self, version: u16, literal: &LitInt, errors: &mut Errors) {
         if matches!(self.role, Role::Reply | Role::CallOutcome) {
-            errors.at(literal, "replies and answers are not written, their tags are: leave it out");
-        } else if !self.upcasters.iter().any(|upcaster| upcaster.version == version) {
+            errors
+                .at(literal, "replies and outcomes are not written, their tags are: leave it out");
+        } else if version == self.version || !self.versions().any(|known| known == version) {
             let message = format!(
-                "`write` names the older version that is written for now: one of those in `from(…)` \
-                 of `{}`",
+                "`write` names the older version that is written for now: one that `{}` reads by \
+                 `from(…)`, or because a field says `since`",
                 self.ident
             );
             errors.at(literal, message);
@@ -259,20 +292,42 @@ impl MessageVariant {
         self.write.unwrap_or(self.version)
     }
 
-    /// Returns the shape of the older version to write.
+    /// Returns the shape of the older version to write, if `from(…)` names it.
     pub(crate) fn written_shape(&self) -> Option<&Type> {
         let version = self.write?;
         self.upcasters.iter().find(|old| old.version == version).map(|old| &old.shape)
     }
 
-    /// Returns every version that can be read.
-    fn versions(&self) -> impl Iterator<Item = u16> {
-        self.upcasters.iter().map(|upcaster| upcaster.version).chain([self.version])
+    /// Returns the content to write, unless `from(…)` names its shape.
+    pub(crate) fn written_content(&self) -> Option<Content<'_>> {
+        self.contents().find(|content| content.version == self.write)
     }
 
-    /// Returns the name of the variant's hidden struct `part`.
-    pub(crate) fn hidden(&self, part: &str) -> Ident {
-        format_ident!("__{part}{}", self.ident.unraw())
+    /// Returns every version that can be read.
+    fn versions(&self) -> impl Iterator<Item = u16> {
+        let derived = self.derived.iter().map(|derived| derived.version);
+        self.upcasters.iter().map(|upcaster| upcaster.version).chain(derived).chain([self.version])
+    }
+
+    /// Returns the content of the current version.
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content { version: None, shape: self.shape, fields: &self.fields }
+    }
+
+    /// Returns the contents of the current version and of the derived ones, oldest first.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = Content<'_>> {
+        let derived = self.derived.iter().map(|DerivedVersion { version, shape, fields }| {
+            Content { version: Some(*version), shape: *shape, fields }
+        });
+        derived.chain([self.content()])
+    }
+}
+
+impl Content<'_> {
+    /// Returns the name of the hidden struct `part` of the content of `variant`.
+    pub(crate) fn hidden(&self, variant: &MessageVariant, part: &str) -> Ident {
+        let version = self.version.map(|version| version.to_string()).unwrap_or_default();
+        format_ident!("__{part}{version}{}", variant.ident.unraw())
     }
 
     pub(crate) fn has_opaque_fields(&self) -> bool {
@@ -286,19 +341,28 @@ impl MessageVariant {
 }
 
 impl MessageField {
-    fn read(field: &Field, position: usize, of: &Ident, errors: &mut Errors) -> Self {
+    pub(crate) fn read(field: &Field, position: usize, of: &Ident, errors: &mut Errors) -> Self {
         if let Type::Reference(reference) = &field.ty {
             errors.at(
                 reference,
                 "what is stored owns its content: use `String`, `Vec<…>` or `Box<…>` here",
             );
         }
+        let attributes = FieldAttributes::parse(&field.attrs, errors);
+        if let (Some(default), None) = (&attributes.default, &attributes.since) {
+            let message = "this is the value in versions without the field: name the first version \
+                           with it, `since = 2`";
+            errors.at(default, message);
+        }
         Self {
             ident: field.ident.clone(),
             position,
+            index: Some(position),
             ty: without_self(field.ty.to_token_stream(), of),
-            opaque: FieldAttributes::parse(&field.attrs, errors).opaque.map(|text| text.value()),
-            serde: SerdeField::parse(&field.attrs, errors),
+            opaque: attributes.opaque.map(|text| text.value()),
+            since: attributes.since,
+            default: attributes.default,
+            serde: SerdeField::parse(&field.attrs, attributes.json.as_ref(), errors),
         }
     }
 
@@ -306,13 +370,28 @@ impl MessageField {
     pub(crate) fn member(&self) -> syn::Member {
         match &self.ident {
             Some(ident) => ident.clone().into(),
-            None => self.position.into(),
+            None => self.index.unwrap_or(self.position).into(),
+        }
+    }
+
+    /// Returns the field's value where a version lacks it.
+    pub(crate) fn missing(&self, root: &TokenStream) -> TokenStream {
+        let ty = &self.ty;
+        match &self.default {
+            Some(default) => quote!(#default),
+            None => quote_spanned!(ty.span()=> #root::__private::missing::<#ty>()),
         }
     }
 
     /// Returns the field's name in the hidden structs.
     pub(crate) fn hidden(&self) -> Ident {
         self.ident.clone().unwrap_or_else(|| format_ident!("field_{}", self.position))
+    }
+
+    /// Returns the name to which a pattern binds the field: a removed field is not used.
+    pub(crate) fn bound(&self) -> Ident {
+        let local = self.local();
+        if self.index.is_some() { local } else { format_ident!("_{}", local) }
     }
 
     /// Returns the local variable that holds the field. Its name is hygienic: it cannot clash with
@@ -340,10 +419,11 @@ fn summary(attributes: &[Attribute]) -> String {
     paragraph.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-fn shape(fields: &Fields, read: &[MessageField]) -> Shape {
-    match (fields, read) {
+/// Returns the shape of content with these fields; `is_tuple` if they have no names.
+pub(crate) fn shape(is_tuple: bool, fields: &[MessageField]) -> Shape {
+    match (is_tuple, fields) {
         (_, []) => Shape::Unit,
-        (Fields::Unnamed(_), [field]) if !field.serde.is_skipped() => Shape::Transparent,
+        (true, [field]) if !field.serde.is_skipped() => Shape::Transparent,
         _ => Shape::Struct,
     }
 }
@@ -374,22 +454,24 @@ fn spelled_target(variant: &Variant) -> Option<TokenStream> {
 fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) -> Role {
     let last = variant.fields.iter().next_back();
     let spelled = |name| last_segment(variant).is_some_and(|segment| segment.ident == name);
-    let (reply, answer) = match (attributes.reply, attributes.answer) {
+    let (reply, outcome) = match (attributes.reply, attributes.outcome) {
         (false, false) => (spelled("Reply"), spelled("CallOutcome")),
         said => said,
     };
-    if (reply || answer) && last.is_none() {
-        errors
-            .at(&variant.ident, "a reply or answer variant ends with a `Reply` or a `CallOutcome`");
+    if (reply || outcome) && last.is_none() {
+        errors.at(
+            &variant.ident,
+            "a variant for replies or outcomes ends with a `Reply` or a `CallOutcome`",
+        );
     }
-    if reply && answer {
-        errors.at(&variant.ident, "a variant takes replies or answers, not both");
+    if reply && outcome {
+        errors.at(&variant.ident, "a variant takes replies or outcomes, not both");
     }
-    if (reply || answer) && variant.fields.len() > MAX_TAG_FIELDS + 1 {
+    if (reply || outcome) && variant.fields.len() > MAX_TAG_FIELDS + 1 {
         let message = format!("a tag has at most {MAX_TAG_FIELDS} fields: make it a struct");
         errors.at(&variant.ident, message);
     }
-    if !(reply || answer) && matches!(variant.fields, Fields::Unnamed(_)) {
+    if !(reply || outcome) && matches!(variant.fields, Fields::Unnamed(_)) {
         for field in &variant.fields {
             let Some(PathSegment { ident: name, arguments }) = segment_of(&field.ty) else {
                 continue;
@@ -397,14 +479,14 @@ fn role(variant: &Variant, attributes: &VariantAttributes, errors: &mut Errors) 
             let is_generic = matches!(arguments, PathArguments::AngleBracketed(_));
             if is_generic && (name == "Reply" || name == "CallOutcome") {
                 let message = format!(
-                    "a variant that takes replies or answers ends with them: put the tag before \
+                    "a variant that takes replies or outcomes ends with them: put the tag before \
                      the `{name}`"
                 );
                 errors.at(field, message);
             }
         }
     }
-    match (reply, answer) {
+    match (reply, outcome) {
         (true, _) => Role::Reply,
         (_, true) => Role::CallOutcome,
         _ if heard::takes_events(variant, errors) => Role::Heard,

@@ -28,8 +28,8 @@ pub(crate) fn find(
     for variant in declared.iter().filter(|variant| variant.role != Role::Plain) {
         errors.at(
             &variant.ident,
-            "an enum with `#[message(other)]` reads what others store, and takes no replies, answers \
-             or events",
+            "an enum with `#[message(other)]` reads what others store, and takes no replies, \
+             outcomes or events",
         );
     }
     Some(other.ident.clone())
@@ -47,8 +47,9 @@ fn check(other: &Variant, errors: &mut Errors) {
     let is_stored = parsed.name.is_some()
         || parsed.version.is_some()
         || parsed.write.is_some()
-        || !parsed.upcasters.is_empty();
-    if is_stored || parsed.internal || parsed.reply || parsed.answer {
+        || !parsed.upcasters.is_empty()
+        || !parsed.removed.is_empty();
+    if is_stored || parsed.internal || parsed.reply || parsed.outcome {
         errors.at(&other.ident, "`#[message(other)]` is never stored, so it takes no other key");
     }
 }

@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use composable_rust_core::codec::{Codecs, EncodedMessage, JsonCodec};
+use composable_rust_core::codec::{Codecs, EncodedMessage, Format, JsonCodec};
 use composable_rust_core::message::AnyMessage;
+use composable_rust_core::schema::diagnose_value;
 use composable_rust_core::{Message, StreamId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,11 +67,11 @@ pub(crate) fn message_failure<M: Message>(what: &str, message: &M) -> Option<Fai
 /// The same for a message whose type is erased.
 pub(crate) fn any_failure(what: &str, message: &AnyMessage) -> Option<Failure> {
     let stream = stream();
-    codecs().into_iter().find_map(|(name, codecs)| {
+    codecs().into_iter().find_map(|(name, format, codecs)| {
         let read = |content: EncodedMessage| message.decode_alike(&codecs, &stream, &content);
         let problem = match codecs.encode_any(&stream, message).map(read) {
-            Err(error) => Problem::NotWritten(reasons(&*error)),
-            Ok(Err(error)) => Problem::NotRead(reasons(&error)),
+            Err(error) => Problem::NotWritten(reasons(&*error), message.diagnose(format)),
+            Ok(Err(error)) => Problem::NotRead(reasons(&error), message.diagnose(format)),
             Ok(Ok(again)) if again == *message => return None,
             Ok(Ok(_)) if *message != message.clone() => Problem::Unequal,
             Ok(Ok(again)) => Problem::Other(pretty(&again)),
@@ -85,12 +86,13 @@ where
     S: Debug + PartialEq + Serialize + DeserializeOwned,
 {
     let stream = stream();
-    codecs().into_iter().find_map(|(name, codecs)| {
+    codecs().into_iter().find_map(|(name, format, codecs)| {
+        let diagnose = || diagnose_value(state, format);
         let read =
             |(codec, bytes): (String, Vec<u8>)| codecs.decode_state::<S>(&stream, &codec, &bytes);
         let problem = match codecs.encode_state(&stream, state).map(read) {
-            Err(error) => Problem::NotWritten(reasons(&*error)),
-            Ok(Err(error)) => Problem::NotRead(reasons(&*error)),
+            Err(error) => Problem::NotWritten(reasons(&*error), diagnose()),
+            Ok(Err(error)) => Problem::NotRead(reasons(&*error), diagnose()),
             Ok(Ok(again)) if again == *state => return None,
             Ok(Ok(_)) if !equals_itself(state) => Problem::Unequal,
             Ok(Ok(again)) => Problem::Other(pretty(&again)),
@@ -111,8 +113,9 @@ fn equals_itself<S: PartialEq>(state: &S) -> bool {
 }
 
 enum Problem {
-    NotWritten(String),
-    NotRead(String),
+    /// The errors, and the field at fault if it is known.
+    NotWritten(String, Option<String>),
+    NotRead(String, Option<String>),
     Unequal,
     Other(String),
 }
@@ -120,21 +123,16 @@ enum Problem {
 impl Problem {
     fn failure(self, what: &str, codec: &str, written: &str) -> Failure {
         match self {
-            Self::NotWritten(reasons) => {
+            Self::NotWritten(reasons, diagnosis) => {
                 Failure::new(format!("{what} cannot be written in {codec}.")).block(reasons).text(
-                    "Every field's type must be one that serde writes in this format; in JSON, for \
-                     example, the keys of a map must be texts or numbers.",
+                    diagnosis.map_or_else(|| NOT_WRITTEN.to_owned(), |diagnosis| diagnosis + "."),
                 )
             }
-            Self::NotRead(reasons) => {
+            Self::NotRead(reasons, diagnosis) => {
                 Failure::new(format!("{what} is written in {codec} and cannot be read again."))
                     .block(reasons)
                     .text(
-                        "The default codec writes no field names, so a type that derives serde's \
-                         traits itself must neither skip fields nor look ahead: no \
-                         `skip_serializing_if`, `flatten`, `untagged`, `tag = \"…\"` or \
-                         `serde_json::Value`. Remove the attribute, or keep such a value as a \
-                         text.",
+                        diagnosis.map_or_else(|| NOT_READ.to_owned(), |diagnosis| diagnosis + "."),
                     )
             }
             Self::Unequal => {
@@ -157,8 +155,17 @@ impl Problem {
     }
 }
 
-fn codecs() -> [(&'static str, Codecs); 2] {
-    [("the default codec", Codecs::default()), ("JSON", Codecs::default().writing(JsonCodec))]
+const NOT_WRITTEN: &str = "Every field's type must be one that serde writes in this format; in JSON, for \
+                           example, the keys of a map must be texts or numbers.";
+
+const NOT_READ: &str = "The default codec writes no field names, so a type that derives serde's traits itself \
+                        must neither skip fields nor look ahead: no `skip_serializing_if`, \
+                        `flatten`, `untagged`, `tag = \"…\"` or `serde_json::Value`. Remove the \
+                        attribute, or keep such a value as a text.";
+
+fn codecs() -> [(&'static str, Format, Codecs); 2] {
+    let json = Codecs::default().writing(JsonCodec);
+    [("the default codec", Format::Binary, Codecs::default()), ("JSON", Format::Json, json)]
 }
 
 fn stream() -> StreamId {

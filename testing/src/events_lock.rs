@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use self::differences::Differences;
 use composable_rust_core::schema::{SchemaTracer, Shape};
 use composable_rust_core::{Gateway, Message, Target};
 use serde::Serialize;
-use similar::TextDiff;
+
+mod differences;
 
 const VARIABLE: &str = "UPDATE_EVENTS_LOCK";
 
@@ -138,7 +140,7 @@ impl EventsLock {
             Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
         };
         let differences = Differences::between(&parse(&old), &traced);
-        let breaks = !(differences.changed.is_empty() && differences.gone.is_empty());
+        let breaks = differences.breaks();
         match update {
             Update::Force => write(path, &traced),
             Update::Additions if !breaks => write(path, &traced),
@@ -215,76 +217,6 @@ fn parse(text: &str) -> BTreeMap<&str, String> {
 fn write(path: &Path, traced: &BTreeMap<String, Shape>) -> Result<(), String> {
     fs::write(path, print(traced))
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-}
-
-/// The names of changed entries, by kind of change.
-#[derive(Debug, Default)]
-struct Differences {
-    changed: Vec<String>,
-    gone: Vec<String>,
-    added: Vec<String>,
-}
-
-impl Differences {
-    fn between(old: &BTreeMap<&str, String>, traced: &BTreeMap<String, Shape>) -> Self {
-        let mut differences = Self::default();
-        for (name, printed) in old {
-            match traced.get(*name) {
-                None => differences.gone.push((*name).to_owned()),
-                Some(shape) if !shape.is_same_as(printed) => {
-                    differences.changed.push((*name).to_owned());
-                }
-                Some(_) => {}
-            }
-        }
-        let added = traced.keys().filter(|name| !old.contains_key(name.as_str()));
-        differences.added = added.cloned().collect();
-        differences
-    }
-
-    fn explain(&self, path: &Path, old: &str, new: &str) -> String {
-        let mut text = format!("what is stored is not what {} says\n", path.display());
-        let mut say = |names: &[String], what: &str, to_do: &str| {
-            if !names.is_empty() {
-                let _ = write!(text, "\n{what}:\n");
-                for name in names {
-                    let _ = writeln!(text, "    {name}");
-                }
-                let _ = writeln!(text, "{to_do}");
-            }
-        };
-        say(
-            &self.changed,
-            "Changed without a new version",
-            "What was stored before would be refused, or read as something else. Give the variant \
-             the next version and\nkeep the old shape as a struct that it is made from:\n    \
-             #[message(version = 2, from(1 = OldShape))]",
-        );
-        say(
-            &self.gone,
-            "No longer there",
-            "What was stored under these could not be read any more. Renamed: keep the name with \
-             #[message(name = \"…\")].\nA new version: name the old shape with \
-             #[message(version = 2, from(1 = OldShape))].\nRemoved: put the variant back for as \
-             long as anything stored has it.",
-        );
-        say(
-            &self.added,
-            "New",
-            "Take them over and commit the file: UPDATE_EVENTS_LOCK=1 cargo test",
-        );
-        if !(self.changed.is_empty() && self.gone.is_empty()) {
-            text.push_str(
-                "\nIf it was never stored anywhere: UPDATE_EVENTS_LOCK=force cargo test\n",
-            );
-        }
-        let _ = write!(
-            text,
-            "\n{}",
-            TextDiff::from_lines(old, new).unified_diff().context_radius(3).header("locked", "now")
-        );
-        text
-    }
 }
 
 #[cfg(test)]
@@ -433,6 +365,73 @@ mod tests {
         let (lock, problem) = Lock::change::<Order, Renamed>();
         insta::assert_snapshot!(problem);
         assert!(lock.compare::<Renamed>(Update::Additions).is_err());
+    }
+
+    mod other_names {
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub(super) struct Item {
+            #[serde(rename = "sku")]
+            article: String,
+            tint: Tint,
+        }
+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        enum Tint {
+            Crimson,
+            Green,
+        }
+    }
+
+    order!(OtherNames, OtherNamesEvent {
+        Placed { items: Vec<other_names::Item>, net: u64, total: u64 },
+        #[message(name = "order.shipped")]
+        Sent,
+    });
+
+    #[test]
+    fn names_that_alone_differ_are_to_be_kept() {
+        let (lock, problem) = Lock::change::<Order, OtherNames>();
+        insta::assert_snapshot!(problem);
+        assert!(lock.compare::<OtherNames>(Update::Additions).is_err());
+    }
+
+    order!(TwoClosed, TwoClosedEvent { Placed { items: Vec<Item> }, Shipped, Lost });
+    order!(TwoRenamed, TwoRenamedEvent { Placed { items: Vec<Item> }, Sent, Missing });
+
+    #[test]
+    fn of_two_names_of_one_shape_none_is_said_to_be_the_other() {
+        let (_, problem) = Lock::change::<TwoClosed, TwoRenamed>();
+        assert!(!problem.contains("formerly"), "{problem}");
+    }
+
+    order!(More, MoreEvent {
+        Placed { items: Vec<Item>, express: bool, gross: u64 },
+        Shipped { by: String },
+    });
+
+    #[test]
+    fn fields_that_were_added_or_removed_say_since() {
+        let (_, problem) = Lock::change::<Order, More>();
+        insta::assert_snapshot!(problem);
+    }
+
+    order!(Since, SinceEvent {
+        #[message(version = 2, removed(net: u64, since = 2, before = gross))]
+        Placed { items: Vec<Item>, #[message(since = 2, default = true)] express: bool, gross: u64 },
+        #[message(version = 2)]
+        Shipped { #[message(since = 2)] by: String },
+    });
+
+    #[test]
+    fn derived_versions_are_the_locked_ones() {
+        let (lock, problem) = Lock::change::<Order, Since>();
+        assert!(!problem.contains("without a new version"), "{problem}");
+        lock.compare::<Since>(Update::Additions).unwrap();
+        lock.compare::<Since>(Update::No).unwrap();
+        let problem = lock.compare::<Order>(Update::No).unwrap_err();
+        assert!(problem.contains("No longer there:\n    order event order.placed 2"), "{problem}");
     }
 
     order!(Grown, GrownEvent {

@@ -10,7 +10,8 @@
 //! of a test's own.
 //!
 //! `clippy.toml.example` in this crate's folder is the `clippy.toml` for crates of reducers and
-//! aggregates: it forbids clocks, random ids and tasks there, and names the replacements.
+//! aggregates: it rejects clocks, random ids and maps without an order there, and names the
+//! replacements.
 
 mod bus;
 pub mod bus_conformance;

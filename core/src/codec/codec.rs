@@ -120,6 +120,11 @@ impl Codecs {
         self
     }
 
+    /// Returns the format of the codec that writes.
+    pub fn format(&self) -> Format {
+        self.writer.format()
+    }
+
     /// Encodes a message for `stream`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub(crate) mod effect;
 pub(crate) mod effect_list;
 pub(crate) mod idempotency_key;
 pub(crate) mod reaction;
+pub(crate) mod tag;
 
 pub use effect::{DatabaseEffect, DbOperation, DbOutcome};
 pub use effect_list::{EffectList, IntoEffect};
@@ -13,3 +14,5 @@ pub use reaction::{
     After, Call, CallGateway, Cancel, Delay, Dispatch, DispatchCommand, EffectId, Reaction,
     ReplyMode, SendReply, Tell,
 };
+#[doc(hidden)]
+pub use tag::{OutcomeTag, ReplyTag};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect_list::{EffectList, IntoEffect};
 use super::idempotency_key::IdempotencyKey;
+use super::tag::{OutcomeTag, ReplyTag};
 use crate::gateway::{Gateway, ReceivesOutcome};
 use crate::message::{AnyMessage, Receives, Tag};
 use crate::store::Due;
@@ -153,10 +154,11 @@ pub fn tell<T: Target>(to: &Id<T>, command: T::Command) -> Tell<T> {
     Tell { recipient: to.stream(), command, target: PhantomData }
 }
 
-/// Sends `request` to the gateway `G`; the answer comes back to the sender.
+/// Sends `request` to the gateway `G`; the outcome comes back to the sender, whose command type
+/// needs a variant for it.
 ///
 /// The call is made at least once, after the commit, with the same idempotency key each time; its
-/// answer is applied exactly once. [`Gateway`] defines an attempt. A second `call` has another
+/// outcome is applied exactly once. [`Gateway`] defines an attempt. A second `call` has another
 /// idempotency key, unless both set the same [`Call::idempotency_key`].
 pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
     Call { request, tag: (), detached: false, idempotency_key: None, gateway: PhantomData }
@@ -251,7 +253,7 @@ pub struct Call<G: Gateway, Tag> {
 }
 
 impl<G: Gateway> Call<G, ()> {
-    /// Sets the tag, which comes back with the answer.
+    /// Sets the tag, which comes back with the outcome, as the outcome variant declares it.
     pub fn tag<Tag>(self, tag: Tag) -> Call<G, Tag> {
         let Self { request, detached, idempotency_key, gateway, .. } = self;
         Call { request, tag, detached, idempotency_key, gateway }
@@ -336,9 +338,12 @@ fn tagged(tag: Tag, detached: bool) -> ReplyMode {
 }
 
 impl<T: Target, Of> Dispatch<T, Of> {
-    fn erase<C: Receives<T, Tag = Of>>(self) -> DispatchCommand {
+    fn erase<C: Receives<T>>(self) -> DispatchCommand
+    where
+        Of: ReplyTag<C::Tag, T>,
+    {
         let command = AnyMessage::new(self.command);
-        let replies = tagged(C::stored_tag(&self.tag), self.detached);
+        let replies = tagged(C::stored_tag(&self.tag.into_tag()), self.detached);
         DispatchCommand { target: T::NAME, recipient: self.recipient, command, replies }
     }
 }
@@ -352,9 +357,12 @@ impl<T: Target> Tell<T> {
 }
 
 impl<G: Gateway, Of> Call<G, Of> {
-    fn erase<C: ReceivesOutcome<G, Tag = Of>>(self) -> CallGateway {
+    fn erase<C: ReceivesOutcome<G>>(self) -> CallGateway
+    where
+        Of: OutcomeTag<C::Tag, G>,
+    {
         let request = AnyMessage::new(self.request);
-        let replies = tagged(C::stored_tag(&self.tag), self.detached);
+        let replies = tagged(C::stored_tag(&self.tag.into_tag()), self.detached);
         let idempotency_key = self.idempotency_key;
         CallGateway { gateway: G::NAME, request, replies, idempotency_key }
     }
@@ -370,7 +378,12 @@ impl<C> IntoEffect<Self> for Reaction<C> {
 /// The compiler refuses a blanket implementation (E0119: downstream crates may implement it).
 macro_rules! items {
     ($($list:ident),*) => { $(
-        impl<C: Receives<T, Tag = Tag>, T: Target, Tag: Serialize> IntoEffect<$list<C>> for Dispatch<T, Tag> {
+        impl<C, T, Tag> IntoEffect<$list<C>> for Dispatch<T, Tag>
+        where
+            C: Receives<T>,
+            T: Target,
+            Tag: ReplyTag<C::Tag, T>,
+        {
             fn into_effect(self) -> $list<C> {
                 $list::DispatchCommand(Box::new(self.erase::<C>()))
             }
@@ -382,7 +395,12 @@ macro_rules! items {
             }
         }
 
-        impl<C: ReceivesOutcome<G, Tag = Tag>, G: Gateway, Tag: Serialize> IntoEffect<$list<C>> for Call<G, Tag> {
+        impl<C, G, Tag> IntoEffect<$list<C>> for Call<G, Tag>
+        where
+            C: ReceivesOutcome<G>,
+            G: Gateway,
+            Tag: OutcomeTag<C::Tag, G>,
+        {
             fn into_effect(self) -> $list<C> {
                 $list::CallGateway(Box::new(self.erase::<C>()))
             }

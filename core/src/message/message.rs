@@ -160,6 +160,31 @@ impl<M> WithoutDisplay for &Displayed<'_, M> {
     }
 }
 
+/// The bound on the type of a field that older versions lack.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "versions without this field have no value for it: `{Self}` has no `Default`",
+    label = "no value for older versions",
+    note = "say which: `#[message(since = …, default = …)]`"
+)]
+pub trait Missing {
+    /// Returns the value of the field in versions without it.
+    fn missing() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> Missing for T {
+    fn missing() -> Self {
+        Self::default()
+    }
+}
+
+/// Returns the value of a field in versions without it. Called by the derive.
+#[doc(hidden)]
+pub fn missing<T: Missing>() -> T {
+    T::missing()
+}
+
 /// The message type without messages: for aggregates that reject nothing.
 impl Message for Infallible {
     const KINDS: &'static [MessageKind] = &[];
@@ -191,6 +216,7 @@ trait Erased: Send + Sync {
         stream: &StreamId,
         content: &EncodedMessage,
     ) -> Result<AnyMessage, DecodeError>;
+    fn diagnose(&self, format: Format) -> Option<String>;
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn boxed(&self) -> Box<dyn Erased>;
     fn equals(&self, other: &dyn Any) -> bool;
@@ -213,6 +239,10 @@ impl<M: Message> Erased for M {
         content: &EncodedMessage,
     ) -> Result<AnyMessage, DecodeError> {
         codecs.decode::<M>(stream, content).map(AnyMessage::new)
+    }
+
+    fn diagnose(&self, format: Format) -> Option<String> {
+        crate::schema::diagnose(self, format)
     }
 
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,6 +294,13 @@ impl AnyMessage {
         content: &EncodedMessage,
     ) -> Result<Self, DecodeError> {
         self.0.decode_alike(codecs, stream, content)
+    }
+
+    /// Returns the reason why the message cannot be stored, as [`schema::diagnose`] does.
+    ///
+    /// [`schema::diagnose`]: crate::schema::diagnose
+    pub fn diagnose(&self, format: Format) -> Option<String> {
+        self.0.diagnose(format)
     }
 
     /// Returns the message if it is an `M`.

@@ -183,7 +183,7 @@ impl RawReply<'_> {
     /// Returns the command that delivers an outcome of `G`. Called by the derive.
     #[doc(hidden)]
     pub fn call_outcome<C: ReceivesOutcome<G>, G: Gateway>(&self) -> Result<C, DecodeError> {
-        let answer = match self.to.outcome {
+        let outcome = match self.to.outcome {
             ReplyOutcome::Done => CallOutcome::Done(self.content()?),
             ReplyOutcome::Failed => CallOutcome::Failed(self.content()?),
             ReplyOutcome::Unstorable => {
@@ -191,13 +191,13 @@ impl RawReply<'_> {
             }
             _ => CallOutcome::Exhausted,
         };
-        self.delivered(C::KIND, answer, C::receive_outcome)
+        self.delivered(C::KIND, outcome, C::receive_outcome)
     }
 
     /// Returns the error of a reply that no variant takes. The derive's fallback.
     #[doc(hidden)]
     pub fn unknown<C>(&self) -> Result<C, DecodeError> {
-        let what = if self.to.outcome.is_gateways() { "an answer" } else { "a reply" };
+        let what = if self.to.outcome.is_gateways() { "an outcome" } else { "a reply" };
         Err(DecodeError::UnknownName { name: format!("{what} of {}", self.to.from) })
     }
 }

@@ -8,10 +8,10 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::OPAQUE;
 use super::format::{Body, Fields, Format, Key, Variants};
 use super::sample::Sample;
 use super::search::Search;
+use super::{OPAQUE, cure};
 
 /// The reason for which a pass ended early.
 #[derive(Debug)]
@@ -21,11 +21,13 @@ pub(super) struct Error {
     duplicate: Option<&'static str>,
     /// `true` if no other value can help.
     is_final: bool,
+    /// `true` if the type cannot be stored in the binary format.
+    is_unstorable: bool,
 }
 
 impl Error {
     fn new(message: impl Display, is_final: bool) -> Self {
-        Self { message: message.to_string(), duplicate: None, is_final }
+        Self { message: message.to_string(), duplicate: None, is_final, is_unstorable: false }
     }
 
     pub(super) fn conflict() -> Self {
@@ -36,10 +38,12 @@ impl Error {
         Self::new("it is too large, or has no end", false)
     }
 
-    fn undescribed() -> Self {
-        let message = "it asks the input for its type, which the binary format does not know: an \
-                       untagged or internally tagged enum, a flattened field or any JSON value";
-        Self::new(message, true)
+    fn unstorable(message: impl Display) -> Self {
+        Self { is_unstorable: true, ..Self::new(message, true) }
+    }
+
+    pub(super) fn is_unstorable(&self) -> bool {
+        self.is_unstorable
     }
 
     pub(super) fn is_final(&self) -> bool {
@@ -153,6 +157,9 @@ impl<'t, 's> Tracing<'t, 's> {
         let hint = hint.map(Sample::unnamed).or_else(|| search.samples.of(name));
         let hurry = search.enter(key)? || hurry;
         let value = read(Inside { search: &mut *search, key, variant: None, hint, hurry });
+        if value.is_err() {
+            search.fails_here();
+        }
         search.leave();
         value.map_err(|error| Error { duplicate: None, ..error })
     }
@@ -211,15 +218,15 @@ impl<'de> Deserializer<'de> for Tracing<'_, '_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(Error::undescribed())
+        Err(Error::unstorable(cure::asks_for_its_type(type_name::<V>())))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(Error::undescribed())
+        Err(Error::unstorable(cure::SKIPS_A_VALUE))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(Error::undescribed())
+        Err(Error::unstorable(cure::FINDS_FIELDS_BY_NAME))
     }
 
     fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
@@ -394,6 +401,7 @@ impl<'s> Inside<'_, 's> {
             return self.names(trial, visitor);
         }
         let Self { search, key, variant, hint, hurry } = self;
+        search.at_names(names);
         let mut items = Items::new(search, names.len(), hint, hurry).in_slots();
         let value = visitor.visit_seq(&mut items);
         let mut fields = Fields::new(names);

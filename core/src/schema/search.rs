@@ -50,20 +50,39 @@ struct Pass {
     choices: Vec<(Site, usize)>,
     variants: Vec<(Key, usize)>,
     steps: u32,
+    /// The path of the first error.
+    failed_at: String,
 }
 
 struct Frame {
     key: Key,
     slot: usize,
     variant: Option<usize>,
+    /// The names of the fields that are being read, by slot.
+    names: &'static [&'static str],
 }
 
-/// Returns the shape of `T`, or the reason for which it cannot be traced.
-pub(super) fn shape<T: DeserializeOwned>(samples: &Samples) -> Result<String, String> {
+/// The formats of a type and of the named types in it.
+#[derive(Debug, Clone)]
+pub(super) struct Traced {
+    pub(super) root: Format,
+    pub(super) types: BTreeMap<Key, Body>,
+}
+
+/// The reason for which a type cannot be traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reason {
+    pub(super) text: String,
+    /// `true` if the type cannot be stored in the binary format.
+    pub(super) is_unstorable: bool,
+}
+
+/// Returns the formats of `T`, or the reason for which they cannot be traced.
+pub(super) fn formats<T: DeserializeOwned>(samples: &Samples) -> Result<Traced, Reason> {
     let mut search = Search::new(samples, false);
     let mut root = Format::Unknown;
     search.run::<T>(&mut root)?;
-    Ok(format::print(&root, &search.types))
+    Ok(Traced { root, types: search.types })
 }
 
 /// Returns the format of `T` in JSON, with the named types in it. Parts that cannot be traced are
@@ -73,6 +92,12 @@ pub(super) fn json<T: DeserializeOwned>(samples: &Samples) -> (Format, BTreeMap<
     let mut root = Format::Unknown;
     let _ = search.run::<T>(&mut root);
     (root, search.types)
+}
+
+impl Traced {
+    pub(super) fn print(&self) -> String {
+        format::print(&self.root, &self.types)
+    }
 }
 
 impl<'s> Search<'s> {
@@ -90,7 +115,7 @@ impl<'s> Search<'s> {
     }
 
     /// Finds the format of `T`.
-    fn run<T: DeserializeOwned>(&mut self, root: &mut Format) -> Result<(), String> {
+    fn run<T: DeserializeOwned>(&mut self, root: &mut Format) -> Result<(), Reason> {
         let mut stale = 0;
         let mut reason = None;
         for _ in 0..MAX_PASSES {
@@ -101,27 +126,56 @@ impl<'s> Search<'s> {
             (self.pass, self.news) = (Pass::default(), false);
             let mut seen = Format::Unknown;
             let read = T::deserialize(Tracing::root(self, &mut seen)).map(drop);
-            self.news |= root.merge(seen).map_err(|_| Error::conflict().to_string())?;
+            self.news |= root.merge(seen).map_err(|_| self.reason(&Error::conflict()))?;
             self.rate_variants(read.is_ok());
             if self.news {
                 self.exhausted.clear();
                 (stale, reason) = (0, None);
             }
             match read {
-                Err(error) if error.is_final() => return Err(error.to_string()),
+                Err(error) if error.is_final() => return Err(self.reason(&error)),
                 Err(error) if !self.news => {
                     // The first error is about the likeliest value.
-                    let reason = reason.get_or_insert_with(|| error.to_string());
+                    let first = reason.take().unwrap_or_else(|| self.reason(&error));
                     if !self.vary() {
-                        return Err(std::mem::take(reason));
+                        return Err(first);
                     }
+                    reason = Some(first);
                 }
                 Ok(()) if !self.news && stale == MAX_STALE => break,
                 Ok(()) => stale += 1,
                 Err(_) => {}
             }
         }
-        Err("some part of it was never read".to_owned())
+        Err(Reason { text: "some part of it was never read".to_owned(), is_unstorable: false })
+    }
+
+    /// Returns the reason of a failed pass, with the path at which it failed.
+    fn reason(&self, error: &Error) -> Reason {
+        let (path, message) = (&self.pass.failed_at, error.to_string());
+        let text = match message.strip_prefix("it ") {
+            _ if path.is_empty() => message,
+            Some(rest) => format!("`{path}` {rest}"),
+            None => format!("`{path}`: {message}"),
+        };
+        Reason { text, is_unstorable: error.is_unstorable() }
+    }
+
+    /// Records the path to the value that is being read, as that of the pass's first error.
+    pub(super) fn fails_here(&mut self) {
+        if !self.pass.failed_at.is_empty() {
+            return;
+        }
+        let mut path = Vec::<&str>::new();
+        for frame in &self.pass.stack {
+            if let (Some(index), Some(Body::Enum(variants))) =
+                (frame.variant, self.types.get(&frame.key))
+            {
+                path.extend(variants.names.get(index));
+            }
+            path.extend(frame.names.get(frame.slot));
+        }
+        self.pass.failed_at = path.join(".");
     }
 
     fn rate_variants(&mut self, proven: bool) {
@@ -188,7 +242,7 @@ impl<'s> Search<'s> {
             return Err(Error::endless());
         }
         let hurry = self.is_open(key) || self.distances.get(&key) == Some(&NOWHERE);
-        self.pass.stack.push(Frame { key, slot: 0, variant: None });
+        self.pass.stack.push(Frame { key, slot: 0, variant: None, names: &[] });
         Ok(hurry)
     }
 
@@ -199,6 +253,13 @@ impl<'s> Search<'s> {
     pub(super) fn at_slot(&mut self, slot: usize) {
         if let Some(frame) = self.pass.stack.last_mut() {
             frame.slot = slot;
+        }
+    }
+
+    /// Records the names of the fields that are being read.
+    pub(super) fn at_names(&mut self, names: &'static [&'static str]) {
+        if let Some(frame) = self.pass.stack.last_mut() {
+            frame.names = names;
         }
     }
 

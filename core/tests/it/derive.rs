@@ -90,6 +90,7 @@ enum FormEvent {
     Serde {
         #[serde(rename = "TYPE")]
         the_type: u8,
+        #[message(json)]
         #[serde(default = "seven")]
         or_seven: u8,
         #[serde(with = "hex")]
@@ -98,8 +99,10 @@ enum FormEvent {
         as_text: u32,
         #[serde(skip)]
         not_stored: u8,
+        #[message(json)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         maybe: Option<u8>,
+        #[message(json)]
         #[serde(default, skip_serializing_if = "text::is_zero")]
         number: u32,
     },
@@ -300,6 +303,7 @@ enum LetterEvent {
     Posted {
         #[serde(with = "hex")]
         stamp: [u8; 2],
+        #[message(json)]
         #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },

@@ -5,11 +5,13 @@
 mod derive;
 mod door;
 mod event_set;
+mod evolution;
 mod heard;
 mod ids;
 mod properties;
 mod replies;
 mod saga;
 mod schema;
+mod types;
 mod ui;
 mod wire;

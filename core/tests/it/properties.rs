@@ -17,6 +17,7 @@ enum AnyEvent {
         wide: u128,
         signed: i128,
         nested: Vec<Nested>,
+        #[message(json)]
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         map: BTreeMap<String, Option<u64>>,
     },

@@ -1,7 +1,8 @@
 //! Encoding messages for the store.
 
-use composable_rust_core::codec::{Codecs, DecodeError, EncodedMessage};
+use composable_rust_core::codec::{Codecs, DecodeError, EncodedMessage, Format};
 use composable_rust_core::message::AnyMessage;
+use composable_rust_core::schema::diagnose;
 use composable_rust_core::{Message, StreamId};
 
 use crate::error::{SendError, error_chain};
@@ -24,11 +25,13 @@ impl Storage<'_> {
         stream: &StreamId,
         message: &M,
     ) -> Result<EncodedMessage, String> {
-        let content = self.codecs.encode(stream, message).map_err(|error| error_chain(&*error))?;
+        let diagnose = |format| diagnose(message, format);
+        let content = self.codecs.encode(stream, message);
+        let content = content.map_err(|error| self.with_cause(&*error, diagnose))?;
         let is_read_back = |content: &EncodedMessage| {
             self.codecs.decode::<M>(stream, content).map(|decoded| decoded == *message)
         };
-        self.checked(content, is_read_back, || *message == message.clone())
+        self.checked(content, is_read_back, diagnose, || *message == message.clone())
     }
 
     /// As [`Storage::encoded`], of a message whose type is erased.
@@ -37,13 +40,27 @@ impl Storage<'_> {
         stream: &StreamId,
         message: &AnyMessage,
     ) -> Result<EncodedMessage, String> {
-        let content =
-            self.codecs.encode_any(stream, message).map_err(|error| error_chain(&*error))?;
+        let diagnose = |format| message.diagnose(format);
+        let content = self.codecs.encode_any(stream, message);
+        let content = content.map_err(|error| self.with_cause(&*error, diagnose))?;
         let is_read_back = |content: &EncodedMessage| {
             let decoded = message.decode_alike(self.codecs, stream, content);
             decoded.map(|decoded| decoded == *message)
         };
-        self.checked(content, is_read_back, || *message == message.clone())
+        self.checked(content, is_read_back, diagnose, || *message == message.clone())
+    }
+
+    /// Returns the text of an error, and the field at fault if it is known.
+    fn with_cause(
+        &self,
+        error: &(dyn std::error::Error + 'static),
+        diagnose: impl FnOnce(Format) -> Option<String>,
+    ) -> String {
+        let text = error_chain(error);
+        match diagnose(self.codecs.format()) {
+            Some(cause) => format!("{text}: {cause}"),
+            None => text,
+        }
     }
 
     /// Checks an encoded message. The error holds nothing of the content, because it is logged and
@@ -52,10 +69,13 @@ impl Storage<'_> {
         &self,
         content: EncodedMessage,
         is_read_back: impl FnOnce(&EncodedMessage) -> Result<bool, DecodeError>,
+        diagnose: impl FnOnce(Format) -> Option<String>,
         equals_itself: impl FnOnce() -> bool,
     ) -> Result<EncodedMessage, String> {
         let name = &content.name;
-        if self.verify_encoding && !is_read_back(&content).map_err(|error| error_chain(&error))? {
+        let is_equal = !self.verify_encoding
+            || is_read_back(&content).map_err(|error| self.with_cause(&error, diagnose))?;
+        if !is_equal {
             return Err(if equals_itself() {
                 format!(
                     "`{name}` reads back as another message: encoding loses or changes a field; \

@@ -1,6 +1,7 @@
 //! Types that the other files build on.
 
 use composable_rust_core::prelude::*;
+pub use composable_rust_core::{CallError, CallOutcome, Gateway};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Message)]
@@ -48,4 +49,31 @@ pub enum OrderError {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Order {
     pub placed: u32,
+}
+
+pub struct Bank;
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub enum BankRequest {
+    Charge { cents: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Message)]
+pub enum BankResponse {
+    Charged,
+}
+
+impl Gateway for Bank {
+    const NAME: &'static str = "bank";
+    type Request = BankRequest;
+    type Response = BankResponse;
+    type Failure = std::convert::Infallible;
+
+    async fn call(
+        &self,
+        _: BankRequest,
+        _: &str,
+    ) -> Result<BankResponse, CallError<std::convert::Infallible>> {
+        Ok(BankResponse::Charged)
+    }
 }
