@@ -140,7 +140,9 @@ mod tests {
     fn shares_add_up_to_the_rate() {
         let limit = RateLimit { per_second: 10.0, burst: 1 };
         let share = |share: f64| calls(&mut TokenBucket::empty(SECOND), &limit, share, 80 * SECOND);
-        assert_eq!((share(0.375), share(0.625)), (300, 500));
+        let (some, others) = (share(0.375), share(0.625));
+        // Waits are rounded up.
+        assert!((299..=300).contains(&some) && (499..=500).contains(&others), "{some} {others}");
         assert_eq!(TokenBucket::empty(SECOND).calls(&limit, 0.0, 80 * SECOND), 0);
     }
 
