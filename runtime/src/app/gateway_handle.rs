@@ -14,6 +14,38 @@ use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::outcome::truncate_error;
 
 /// A gateway of an app: see [`App::gateway`](crate::App::gateway).
+///
+/// # Example: no calls during maintenance
+///
+/// ```
+/// # use composable_rust_core::prelude::*;
+/// # use composable_rust_core::{CallError, Gateway};
+/// # use composable_rust_runtime::App;
+/// # use composable_rust_testing::InMemoryEventStore;
+/// # struct Bank;
+/// # #[derive(Debug, Clone, PartialEq, Message)]
+/// # enum Nothing { Said }
+/// # impl Gateway for Bank {
+/// #     const NAME: &'static str = "bank";
+/// #     type Request = Nothing;
+/// #     type Response = Nothing;
+/// #     type Failure = Nothing;
+/// #     async fn call(&self, request: Nothing, _: &str) -> Result<Nothing, CallError<Nothing>> {
+/// #         Ok(request)
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let app = App::builder(InMemoryEventStore::new()).gateway(Bank).build()?;
+/// let bank = app.gateway::<Bank>();
+/// bank.pause_as("ann").await?;
+/// let pause = bank.status().await?.pause;
+/// assert_eq!(pause.and_then(|pause| pause.by).as_deref(), Some("ann"));
+/// bank.resume().await?;
+/// assert!(bank.status().await?.pause.is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct GatewayHandle {
     pub(super) name: &'static str,

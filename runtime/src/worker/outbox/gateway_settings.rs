@@ -18,9 +18,27 @@ pub(crate) type KeyOf<G> = Arc<dyn Fn(&<G as Gateway>::Request) -> String + Send
 /// [`AppBuilder::gateway_with`](crate::AppBuilder::gateway_with).
 ///
 /// Limits by key use keys that the program derives from each request, such as the merchant. The
-/// function must be pure and fast. The first 256 bytes of a key count. Logs and
-/// [`GatewayStatus`](crate::operations::GatewayStatus) show the keys of circuit breakers; metrics
-/// do not.
+/// function must be pure and fast; if it panics, the key is `?`. The first 256 bytes of a key
+/// count. Logs and [`GatewayStatus`](crate::operations::GatewayStatus) show the keys of circuit
+/// breakers; metrics do not.
+///
+/// # Example: limits by merchant
+///
+/// ```
+/// use composable_rust_core::Gateway;
+/// use composable_rust_runtime::settings::GatewaySettings;
+///
+/// trait OfMerchant {
+///     fn merchant(&self) -> u64;
+/// }
+///
+/// fn by_merchant<Bank: Gateway<Request: OfMerchant>>(bank: &mut GatewaySettings<Bank>) {
+///     bank.breaker_by(|request| request.merchant());
+///     bank.concurrency_by(|request| request.merchant(), 4);
+///     bank.rate_limit(100, 20);
+///     bank.rate_limit_by(|request| request.merchant(), 0.5, 1);
+/// }
+/// ```
 #[non_exhaustive]
 pub struct GatewaySettings<G: Gateway> {
     /// Timeout of one attempt. A call that exceeds it may have happened, and counts as an attempt.
