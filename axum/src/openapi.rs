@@ -26,8 +26,8 @@ use crate::problem::send_error::{has_reserved, rejection_status};
 /// use axum::Router;
 /// use composable_rust_axum::{OpenApi, aggregate};
 ///
-/// let mut orders = aggregate::<Order>(app).public().all_commands().state();
-/// let document = OpenApi::new("Orders", "1.0").aggregate("/orders", &mut orders);
+/// let orders = aggregate::<Order>(app).public().all_commands().state();
+/// let document = OpenApi::new("Orders", "1.0").aggregate("/orders", &orders);
 /// let router: Router =
 ///     Router::new().nest("/orders", orders.router()).route("/openapi.json", document.route());
 /// # }
@@ -53,7 +53,7 @@ impl OpenApi {
 
     /// Adds the handlers of an aggregate, nested under `path`.
     #[must_use]
-    pub fn aggregate<A: Aggregate>(mut self, path: &str, api: &mut AggregateApi<A>) -> Self {
+    pub fn aggregate<A: Aggregate>(mut self, path: &str, api: &AggregateApi<A>) -> Self {
         let schemas = api.schemas();
         let path = path.trim_end_matches('/');
         for (name, schema) in schemas.definitions() {

@@ -23,7 +23,7 @@ pub fn projection_positions<S>(projection: ProjectionHandle) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    get(move |stopping| respond(projection.positions(), stopping))
+    get(move |stopping| std::future::ready(respond(projection.positions(), stopping)))
 }
 
 /// As [`projection_positions`], for the ends of the log: changes when events are committed.
@@ -32,7 +32,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let app = app.clone();
-    get(move |stopping| respond(heads(&app), stopping))
+    get(move |stopping| std::future::ready(respond(heads(&app), stopping)))
 }
 
 /// Returns the ends of the log, now and whenever one moves.
@@ -49,7 +49,7 @@ fn heads(app: &App) -> impl Stream<Item = Result<Vec<Position>, StoreError>> + S
     })
 }
 
-async fn respond(
+fn respond(
     positions: impl Stream<Item = Result<Vec<Position>, StoreError>> + Send + 'static,
     stopping: Option<Extension<Stopping>>,
 ) -> impl IntoResponse {

@@ -136,10 +136,11 @@ impl SchemaTracer {
 
     /// Returns the JSON Schemas of the contents of `messages`, traced with this tracer's samples:
     /// `tracer.json_schemas(|tracer| { tracer.message::<OrderCommand>(); })`.
-    pub fn json_schemas(&mut self, messages: impl FnOnce(&mut Self)) -> JsonSchemas {
-        self.json = Some(JsonSchemas::default());
-        messages(self);
-        self.json.take().unwrap_or_default()
+    pub fn json_schemas(&self, messages: impl FnOnce(&mut Self)) -> JsonSchemas {
+        let samples = self.samples.clone();
+        let mut tracer = Self { samples, json: Some(JsonSchemas::default()), ..Self::default() };
+        messages(&mut tracer);
+        tracer.json.unwrap_or_default()
     }
 
     /// Traces every variant of `M`.

@@ -46,10 +46,8 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
 fn kind(root: &TokenStream, variant: &MessageVariant, version: u16) -> TokenStream {
     let MessageVariant { name, internal, summary, .. } = variant;
-    let status = match variant.status {
-        Some(status) => quote!(::core::option::Option::Some(#status)),
-        None => quote!(::core::option::Option::None),
-    };
+    let some = |status| quote!(::core::option::Option::Some(#status));
+    let status = variant.status.map_or_else(|| quote!(::core::option::Option::None), some);
     quote! {
         #root::__private::MessageKind {
             name: #name,

@@ -231,7 +231,7 @@ impl<A: Aggregate> AggregateApi<A> {
     }
 
     /// Returns the routes; nest them under a path.
-    pub fn router(mut self) -> Router {
+    pub fn router(self) -> Router {
         let schemas = self.schemas();
         let Self { app, authorization, requires_key, .. } = self;
         let exposed = Arc::new(Exposed { app, authorization, schemas, requires_key });
@@ -256,7 +256,7 @@ impl<A: Aggregate> AggregateApi<A> {
     }
 
     /// Returns the schemas of commands and rejections.
-    pub(crate) fn schemas(&mut self) -> JsonSchemas {
+    pub(crate) fn schemas(&self) -> JsonSchemas {
         self.tracer.json_schemas(|tracer| {
             tracer.message::<A::Command>().message::<A::Rejection>();
         })

@@ -34,7 +34,7 @@ impl Walk<'_> {
         }
         for choice in [&schema["anyOf"], &schema["oneOf"]] {
             let schemas = choice.as_array().map_or(&[][..], Vec::as_slice);
-            if let Some(schema) = schemas.iter().find(|schema| self.fits(schema, value)) {
+            if let Some(schema) = schemas.iter().find(|schema| fits(schema, value)) {
                 self.value(schema, value, at);
             }
         }
@@ -60,16 +60,16 @@ impl Walk<'_> {
             _ => {}
         }
     }
+}
 
-    /// Returns `true` if a value can be of this choice: an enum's variant has the name of its only
-    /// field, an option's content is anything but `null`.
-    fn fits(&self, schema: &Value, value: &Value) -> bool {
-        match (schema["required"].as_array(), schema.get("const")) {
-            (_, Some(name)) => name == value,
-            (Some(required), _) => required
-                .iter()
-                .all(|name| name.as_str().is_some_and(|name| value.get(name).is_some())),
-            _ => !value.is_null(),
+/// `true` if a value can be of this choice: an enum's variant has the name of its only
+/// field, an option's content is anything but `null`.
+fn fits(schema: &Value, value: &Value) -> bool {
+    match (schema["required"].as_array(), schema.get("const")) {
+        (_, Some(name)) => name == value,
+        (Some(required), _) => {
+            required.iter().all(|name| name.as_str().is_some_and(|name| value.get(name).is_some()))
         }
+        _ => !value.is_null(),
     }
 }

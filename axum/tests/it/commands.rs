@@ -139,8 +139,9 @@ async fn requests_are_authorized() {
     let orders = aggregate::<Order>(&app)
         .authorize(|access| async move {
             match (&access.action, access.user()) {
-                (Action::State, _) => Ok(()),
-                (Action::Command(OrderCommand::Place { .. }), Some(_)) => Ok(()),
+                (Action::State, _) | (Action::Command(OrderCommand::Place { .. }), Some(_)) => {
+                    Ok(())
+                }
                 _ => Err(Problem::new(StatusCode::FORBIDDEN, "not_yours")),
             }
         })

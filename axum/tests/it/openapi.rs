@@ -8,8 +8,8 @@ use crate::order::Order;
 use crate::support::{app, get, post};
 
 fn document() -> Value {
-    let mut orders = aggregate::<Order>(&app()).public().all_commands().state().history().events();
-    OpenApi::new("Orders", "1.0").aggregate("/orders", &mut orders).into_json()
+    let orders = aggregate::<Order>(&app()).public().all_commands().state().history().events();
+    OpenApi::new("Orders", "1.0").aggregate("/orders", &orders).into_json()
 }
 
 /// Returns a validator of a schema in a document.
@@ -38,8 +38,11 @@ fn the_document_is_valid() {
             "/orders/{id}/ship",
         ]
     );
-    let mut ids: Vec<_> =
-        paths.values().flat_map(|path| path.methods()).map(|(_, op)| &op.operation_id).collect();
+    let mut ids: Vec<_> = paths
+        .values()
+        .flat_map(oas3::spec::PathItem::methods)
+        .map(|(_, op)| &op.operation_id)
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 7, "operation ids are unique");
@@ -99,9 +102,9 @@ fn commands_and_rejections_are_described() {
 #[tokio::test]
 async fn responses_are_as_described() {
     let app = app();
-    let mut orders = aggregate::<Order>(&app).public().all_commands().state().history();
+    let orders = aggregate::<Order>(&app).public().all_commands().state().history();
     let openapi = OpenApi::new("Orders", "1.0")
-        .aggregate("/orders", &mut orders)
+        .aggregate("/orders", &orders)
         .merge(json!({ "servers": [{ "url": "https://api.example.com" }] }));
     let router = Router::new()
         .nest("/orders", orders.router())

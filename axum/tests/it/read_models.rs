@@ -63,8 +63,8 @@ fn service() -> (App, Router) {
     let routes = Router::new().route("/count", get(count)).with_state((app.clone(), model));
     let positions = projection_positions(app.projection::<Placed>());
     let routes = routes.route("/positions", positions);
-    let router = api(&app).merge(routes);
-    (app, router)
+    let service = api(&app).merge(routes);
+    (app, service)
 }
 
 #[tokio::test]

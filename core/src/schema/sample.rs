@@ -25,7 +25,7 @@ pub(super) enum Sample {
 }
 
 /// All sample values.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Samples {
     named: BTreeMap<&'static str, Sample>,
     loose: Vec<Sample>,

@@ -509,7 +509,7 @@ mod json {
         Pick { before: u8, picky: Picky, after: u8 },
     }
 
-    fn schemas(tracer: &mut SchemaTracer) -> JsonSchemas {
+    fn schemas(tracer: &SchemaTracer) -> JsonSchemas {
         tracer.json_schemas(|tracer| {
             tracer.message::<PaintCommand>();
         })
@@ -517,7 +517,7 @@ mod json {
 
     #[test]
     fn schemas_are_those_of_the_json_form() {
-        let schemas = schemas(&mut SchemaTracer::new());
+        let schemas = schemas(&SchemaTracer::new());
         let content = |name| schemas.content(name, 1).unwrap();
         let empty = json!({ "type": "object", "properties": {}, "additionalProperties": false });
         assert_eq!(*content("paint.stop"), empty);
@@ -570,7 +570,7 @@ mod json {
 
     #[test]
     fn a_part_that_cannot_be_traced_admits_any_value() {
-        let untraced = schemas(&mut SchemaTracer::new());
+        let untraced = schemas(&SchemaTracer::new());
         let pick = untraced.content("paint.pick", 1).unwrap();
         assert_eq!(pick["additionalProperties"], json!(false));
         let names: Vec<_> = pick["properties"].as_object().unwrap().keys().collect();

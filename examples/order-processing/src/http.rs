@@ -26,13 +26,13 @@ const USER: HeaderName = HeaderName::from_static("x-user");
 
 /// Returns all routes.
 fn router(app: &App) -> Router {
-    let mut orders = aggregate::<Order>(app)
+    let orders = aggregate::<Order>(app)
         .public()
         .commands(["order.ship", "order.cancel"])
         .state_with(routes::view)
         .history()
         .events();
-    let document = OpenApi::new("Orders", "1.0").aggregate("/orders", &mut orders);
+    let document = OpenApi::new("Orders", "1.0").aggregate("/orders", &orders);
     let router = Router::new()
         .route("/orders", post(routes::place))
         .route("/report", get(routes::report))

@@ -172,8 +172,9 @@ impl<A: Aggregate> Handle<A> {
     /// Returns the events after `version`, and then each event as it is committed, by whichever
     /// process. Only an error ends the stream of events: follow again from the last version seen.
     ///
-    /// Nothing is read while no event is committed to the partition. The follower keeps no state in
-    /// memory and holds no connection while it waits.
+    /// Nothing is read while no event is committed to the partition; while other streams of it grow,
+    /// the stream is read four times a second. The follower keeps no state in memory and holds no
+    /// connection while it waits.
     ///
     /// # Errors
     ///
@@ -185,6 +186,7 @@ impl<A: Aggregate> Handle<A> {
         let shared = Arc::clone(&self.runtime.shared);
         let state = (Arc::clone(&shared), self.id.stream(), version);
         let pages = stream::try_unfold(state, |(shared, stream, after)| async move {
+            let mut was_woken = false;
             loop {
                 let heads = partition_head(&shared, &stream).await?;
                 let (events, _) = page(&shared.store, &stream, after).await?;
@@ -192,10 +194,13 @@ impl<A: Aggregate> Handle<A> {
                     let events = stream::iter(events.into_iter().map(Ok));
                     return Ok(Some((events, (shared, stream, last))));
                 }
+                if was_woken {
+                    // By an event of another stream of the partition; more may follow.
+                    shared.clock.sleep(FOLLOW_INTERVAL).await;
+                }
                 let appended = shared.store.wait_for_events(&heads).await;
                 appended.map_err(|source| unavailable(&stream, source))?;
-                // The event may be of any stream of the partition.
-                shared.clock.sleep(FOLLOW_INTERVAL).await;
+                was_woken = true;
             }
         });
         let decode = move |event| recorded::<A>(&shared.codecs, &event);
@@ -289,7 +294,7 @@ impl<A: Aggregate> Handle<A> {
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The shortest interval at which a follower reads the stream while others of its partition grow.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Returns the head of the stream's partition.
 async fn partition_head(
