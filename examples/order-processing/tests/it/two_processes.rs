@@ -56,7 +56,7 @@ async fn shipped(url: &str) -> BTreeMap<String, Vec<(String, u64, String)>> {
         Some((text(&event["content"]["tracking"])?, version, text(&event["user"])?))
     };
     let history = |id: String| {
-        let history = client.get(&format!("/orders/{id}/history")).expect(200);
+        let history = client.get(&format!("/orders/{id}/history?limit=1000")).expect(200);
         let events = history["events"].as_array().expect("events").iter();
         (id, events.filter_map(parcel).collect())
     };
