@@ -37,13 +37,13 @@ mod serde_attributes;
 /// | `Noted(String)` | the field itself | `"a"` | the field |
 /// | `Moved(u8, u8)` | a struct with fields `0`, `1`, … | `{"0":1,"1":2}` | the fields in order |
 ///
-/// serde's attributes on fields are honoured (`rename`, `alias`, `with`, `skip` and so on), and on a
-/// variant `rename_all` and `deny_unknown_fields`. The binary format writes no names and marks no
-/// missing field, so `default` and `skip_serializing_if` concern JSON only. They are refused unless
-/// `#[message(json)]` on the field says that JSON from outside is meant; in binary, the field is
-/// then written like the others. A field that was added to stored messages says `since` instead.
-/// Types that need a self-describing format cannot be read in binary: `flatten`, and untagged or
-/// internally tagged enums in a field.
+/// serde's attributes on fields are honoured (`rename`, `alias`, `with`, `skip` and so on), and on
+/// a variant `rename_all` and `deny_unknown_fields`. The binary format writes no names and marks
+/// no missing field, so `default` and `skip_serializing_if` concern JSON only. A field with one of
+/// them does not compile unless `#[message(json)]` on it says that JSON from outside is meant; in
+/// binary, the field is then written like the others. A field that was added to stored messages
+/// says `since` instead. Fields that need a self-describing format cannot be decoded from binary:
+/// those with `flatten`, and untagged or internally tagged enums.
 ///
 /// # Attributes
 ///

@@ -63,8 +63,8 @@ impl Traced {
         }
     }
 
-    /// Returns the path of the first field that `json` lacks. The hidden structs of the derive leave
-    /// out none in the binary format.
+    /// Returns the path of the first field that `json` lacks. The hidden structs of the derive
+    /// leave out none in the binary format.
     fn left_out(&self, format: &Format, json: &Value) -> Option<String> {
         match (format, json) {
             (Format::Named(key), json) => {
