@@ -1,4 +1,4 @@
-use composable_rust_core::prelude::*;
+use composable_rust_core::{CallOutcome, prelude::*};
 
 #[path = "support/shop.rs"]
 mod shop;

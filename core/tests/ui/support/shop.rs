@@ -1,7 +1,7 @@
 //! Types that the other files build on.
 
 use composable_rust_core::prelude::*;
-pub use composable_rust_core::{CallError, CallOutcome, Gateway};
+use composable_rust_core::{CallError, Gateway};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Message)]
