@@ -75,9 +75,9 @@ mod serde_attributes;
 ///   internal.
 /// - `status = 404`: the HTTP status of a rejection, from 400 to 599, for the responses of an HTTP
 ///   adapter. It is not stored.
-/// - `other`: the unit variant stands for all messages whose names no other variant has. It is never
-///   encoded, and internal. A newer version of a declared name is not among them: only newer code
-///   can read it. For enums that read a part of what others store, such as some events of an
+/// - `other`: the unit variant stands for all messages whose names no other variant has. It is
+///   internal, and never encoded. A newer version of a declared name is not among them: only newer
+///   code can read it. For enums that read a part of what others store, such as some events of an
 ///   [`EventSet`](derive@EventSet); an app rejects it in the messages of its aggregates.
 /// - `reply`, `outcome`: the last field is a `Reply` or a `CallOutcome`, although the derive cannot
 ///   see it, because the field's type is an alias.
@@ -100,8 +100,8 @@ mod serde_attributes;
 /// the request and returns with every reply. The tag's type is `()`, the type of the only field, or
 /// a tuple. An enum has one such variant for each target.
 ///
-/// A variant whose only field is a `Heard<T>` receives the events of `T`, for an app's followers. It
-/// is always internal.
+/// A variant whose only field is a `Heard<T>` receives the events of `T`, for an app's followers.
+/// It is always internal.
 ///
 /// A request stores the variant's name and version. When the tag changes, raise the version; the
 /// older shape in `from` is a struct of the old tag's fields and the reply, in this order.
@@ -202,8 +202,8 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 /// - All events: a variant is named after an aggregate in scope and holds its events, such as
 ///   `Order(OrderEvent)`. `#[event_set(of = path::To::Order)]` names the aggregate where the
 ///   variant's name does not.
-/// - Some events: the enum derives `Message` too, and `#[event_set(Order, Invoice)]` on it names the
-///   aggregates. `#[message(other)]` on a unit variant stands for all events that no variant
+/// - Some events: the enum derives `Message` too, and `#[event_set(Order, Invoice)]` on it names
+///   the aggregates. `#[message(other)]` on a unit variant stands for all events that no variant
 ///   declares.
 #[proc_macro_derive(EventSet, attributes(event_set, message))]
 pub fn derive_event_set(input: TokenStream) -> TokenStream {

@@ -241,10 +241,10 @@ impl App {
         &self.0.shared.codecs
     }
 
-    /// Returns the events of all instances of `S`, an aggregate or an [`EventSet`] of several, after the given positions
-    /// (`app.log().start_positions()` for all events), up to the present end of the log. The events
-    /// of one instance are in order; those of different instances in no particular order. Erased
-    /// events are left out.
+    /// Returns the events of all instances of `S`, an aggregate or an [`EventSet`] of several,
+    /// after the given positions (`app.log().start_positions()` for all events), up to the present
+    /// end of the log. The events of one instance are in order; those of different instances in no
+    /// particular order. Erased events are left out.
     ///
     /// # Errors
     ///

@@ -297,7 +297,7 @@ impl AppBuilder {
     /// The events are read and handed over as by a [policy](Self::on): each exactly once, those of
     /// an instance in order, from this service's log or, if `S` is [`remote`](Self::remote), from
     /// the topic `NAME-events`. `T` is an aggregate of this service. If the recipient rejects the
-    /// event, nothing is recorded, and nobody is told: `S` has asked nothing.
+    /// event, nothing is recorded and the rejection goes to no sender: `S` has asked nothing.
     ///
     /// `name` identifies the follower's checkpoint, must never change, and must differ from the
     /// names of policies.

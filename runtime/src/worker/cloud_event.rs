@@ -103,7 +103,7 @@ fn format_of(content_type: &str) -> Result<Format, Failure> {
     }
 }
 
-/// Decodes an event of another service's target, or of a set of one; `None` if the record is an erasure.
+/// Decodes an event of another service's target; `None` if the record is an erasure.
 pub(crate) fn recorded<S: EventSet>(
     record: &ExternalRecord,
 ) -> Result<Option<Recorded<S::Event>>, Failure> {

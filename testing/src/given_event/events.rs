@@ -25,8 +25,8 @@ use crate::failure::{Failure, code, pretty, type_code};
 /// ```
 ///
 /// [`event`](GivenEvents::event) adds events, [`at`](GivenEvents::at) and [`by`](GivenEvents::by)
-/// say when and for whom the last one was recorded, and [`read_as`](GivenEvents::read_as) reads them
-/// as a set. All versions count from 1, all positions are those of one log.
+/// give the last one a time and a user, and [`read_as`](GivenEvents::read_as) reads them as a set.
+/// All versions count from 1, all positions are those of one log.
 ///
 /// # Checks
 ///

@@ -1,4 +1,4 @@
-//! Followers: from events of instances to commands that nobody else can send.
+//! Followers: from events of instances to commands that only the runtime sends.
 
 use composable_rust_core::bus::{BusMessage, EventBus as _};
 use composable_rust_core::codec::Format;
