@@ -96,6 +96,7 @@ pub trait HasPartner<P, Index> {}
 
 macro_rules! partners {
     ($($partner:ident)*) => {
+        #[diagnostic::do_not_recommend]
         impl<$($partner: Partner),*> Partners for ($($partner,)*) {
             const SOURCES: &'static [ReplySource] = &[$($partner::SOURCE),*];
 
@@ -121,29 +122,31 @@ fn is_named<P: Partner>(from: &str, outcome: ReplyOutcome) -> bool {
     }
 }
 
-/// Implements `HasPartner` for each position in a tuple: `has_partner!([] A B C; 0 1 2)`.
+/// Implements `HasPartner` for one position in a tuple.
 macro_rules! has_partner {
-    ($($all:ident)*; $($partner:ident $index:literal),*) => { $(
-        has_partner!(@one [$($all)*] $partner $index);
-    )* };
-    (@one [$($all:ident)*] $partner:ident $index:literal) => {
+    ([$($all:ident)*] $partner:ident $index:literal) => {
+        #[diagnostic::do_not_recommend]
         impl<$($all: Partner),*> HasPartner<$partner, PartnerIndex<$index>> for ($($all,)*) {}
     };
 }
 
+/// Implements both traits for the tuple of each beginning of a list.
 macro_rules! tuples {
-    ($($partner:ident $index:literal),*) => { tuples!(@ [] $($partner $index),*); };
-    (@ [$($done:ident $at:literal),*] $partner:ident $index:literal $(, $rest:ident $later:literal)*) => {
-        tuples!(@tuple $($done $at),*);
-        tuples!(@ [$($done $at,)* $partner $index] $($rest $later),*);
+    ($($partner:ident $index:literal),*) => { tuples!(@after [] $($partner $index),*); };
+    (@after
+        [$($before:ident $at:literal),*]
+        $next:ident $index:literal $(, $rest:ident $later:literal)*
+    ) => {
+        tuples!(@tuple $($before $at),*);
+        tuples!(@after [$($before $at,)* $next $index] $($rest $later),*);
     };
-    (@ [$($done:ident $at:literal),*]) => { tuples!(@tuple $($done $at),*); };
+    (@after [$($all:ident $at:literal),*]) => { tuples!(@tuple $($all $at),*); };
     (@tuple $($partner:ident $index:literal),*) => {
         partners!($($partner)*);
-        tuples!(@has [$($partner)*] $($partner $index),*);
+        tuples!(@each [$($partner)*] $($partner $index),*);
     };
-    (@has $all:tt $($partner:ident $index:literal),*) => { $(
-        has_partner!(@one $all $partner $index);
+    (@each $all:tt $($partner:ident $index:literal),*) => { $(
+        has_partner!($all $partner $index);
     )* };
 }
 

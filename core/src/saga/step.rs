@@ -174,7 +174,7 @@ impl ErasedRequest {
     }
 }
 
-/// Returns the idempotency key of the calls of `task`: `do Charge`, so that a repeated call does not
+/// Returns the idempotency key of the calls of `task`, such as `do Charge`: a repeated call does not
 /// act twice.
 fn key_of<S: LinearSaga>(task: Task<S>) -> IdempotencyKey {
     let name = step_name(task.step()).unwrap_or_else(|_| format!("{:?}", task.step()));

@@ -128,7 +128,7 @@ impl LinearSaga for Step {
         match self {
             Self::Charge => call::<Bank>(BankRequest::Move { cents })
                 .undo(call::<Bank>(BankRequest::Move { cents: -cents })),
-            Self::Pause => SagaStep::pause(Duration::from_secs(86_400)),
+            Self::Pause => SagaStep::pause(Duration::from_secs(5)),
             Self::Send => {
                 let parcel = Parcel::id(purchase.id().as_str());
                 dispatch(&parcel, ParcelCommand::Send { is_heavy })

@@ -1,0 +1,28 @@
+use composable_rust_core::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[path = "support/shop.rs"]
+mod shop;
+use shop::*;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Step {
+    Charge,
+}
+
+impl LinearSaga for Step {
+    const NAME: &'static str = "checkout";
+    const STEPS: &'static [Self] = &[Step::Charge];
+    type Input = ();
+    type Partners = (Payment,);
+    type Environment = ();
+
+    fn step(self, _: &(), _: &SagaContext<'_, Self>) -> SagaStep<Self> {
+        let payment = Payment::id("1");
+        dispatch(&payment, PaymentCommand::Charge { cents: 1 })
+            .done_if(|event| matches!(event, OrderEvent::Shipped))
+            .no_undo()
+    }
+}
+
+fn main() {}
