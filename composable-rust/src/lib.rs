@@ -19,8 +19,8 @@ pub use composable_rust_core::{
     sequential, tell, unchanged,
 };
 pub use composable_rust_runtime::{
-    App, AppBuilder, BuildError, ExternalRecord, Handle, LoadError, SendCommand, SendError, Store,
-    WaitError, shutdown_signal,
+    App, AppBuilder, BuildError, ExternalRecord, Handle, LoadError, SendCommand, SendError,
+    SettleError, Store, WaitError, shutdown_signal,
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use connect::connect_read_model;

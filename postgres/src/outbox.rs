@@ -221,6 +221,11 @@ impl Outbox for PostgresEventStore {
         Ok(settled)
     }
 
+    async fn wake_workers(&self) -> Result<(), StoreError> {
+        self.heads.has_work();
+        Ok(())
+    }
+
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
         Ok(self.heads.work_since(seen).await)
     }

@@ -12,6 +12,7 @@ mod worker;
 
 pub use app::app::App;
 pub use app::builder::{AppBuilder, BuildError};
+pub use app::settled::SettleError;
 pub use app::shutdown_signal::shutdown_signal;
 pub use error::{LoadError, SendError};
 pub use instance::handle::{Handle, WaitError};

@@ -181,6 +181,11 @@ impl Outbox for SqliteEventStore {
             }
         }
     }
+
+    async fn wake_workers(&self) -> Result<(), StoreError> {
+        self.has_work();
+        Ok(())
+    }
 }
 
 impl SqliteEventStore {

@@ -121,6 +121,11 @@ impl MockClock {
         self.time().sleepers.len()
     }
 
+    /// Returns the number of times that a task began to sleep.
+    pub(crate) fn sleeps(&self) -> u64 {
+        self.time().laid_down
+    }
+
     async fn let_others_run() {
         for _ in 0..YIELDS {
             tokio::task::yield_now().await;

@@ -40,6 +40,7 @@ mod states;
 mod suite;
 mod test_store;
 mod tokio_clock;
+mod world;
 
 pub use bus::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus, InMemoryPublisher};
 pub use clock::MockClock;
@@ -65,3 +66,4 @@ pub use read_model::{InMemoryReadModel, InMemoryTransaction};
 pub use states::assert_states_match_log;
 pub use test_store::{TestStore, any_future, recording, rejecting};
 pub use tokio_clock::TokioClock;
+pub use world::World;

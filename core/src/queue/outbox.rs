@@ -264,4 +264,8 @@ pub trait Outbox: Send + Sync + 'static {
     /// A change by this process is noticed at once, one by another process within the store's poll
     /// interval. The call may complete early.
     fn wait_for_work(&self, seen: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Wakes the tasks that [wait for work](Self::wait_for_work), after a change outside the store
+    /// such as the pause of a projection. Other processes may learn of it only by polling.
+    fn wake_workers(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

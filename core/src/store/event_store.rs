@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::codec::EncodedMessage;
 use crate::event::StoredEvent;
 use crate::queue::{Checkpoints, DeadLetters, Inbox, Leases, Outbox, Timers};
-use crate::store::{Append, AppendOutcome, Fingerprint, LogSecret, Snapshot};
+use crate::store::{Append, AppendOutcome, Fingerprint, LogSecret, Presence, Snapshot};
 use crate::{EventId, Position, StreamId, Timestamp, Version};
 
 /// The properties of a log that are fixed when it is created.
@@ -76,6 +76,17 @@ pub enum StaleSnapshots {
 pub trait EventStore: Leases + Checkpoints + Outbox + Timers + DeadLetters + Inbox {
     /// Returns the fixed properties of the log.
     fn log(&self) -> LogInfo;
+
+    /// Announces the process that acts as `holder` of leases to a store that notices whatever its
+    /// processes do, as a store in memory does; `None` from all others, which is the default.
+    ///
+    /// A store that returns a presence completes
+    /// [`wait_for_events`](Self::wait_for_events) and
+    /// [`wait_for_work`](crate::queue::Outbox::wait_for_work) at every change by any process, so
+    /// that its workers poll nothing and renew no lease.
+    fn attend(&self, _holder: Uuid) -> Option<Box<dyn Presence>> {
+        None
+    }
 
     /// Appends a batch to one partition, in one transaction.
     ///

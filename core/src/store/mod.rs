@@ -4,6 +4,7 @@ mod adoption;
 pub(crate) mod append;
 mod event_store;
 mod log_secret;
+mod presence;
 mod shared_event_store;
 mod snapshot;
 mod subscribe;
@@ -15,6 +16,7 @@ pub use append::{
 };
 pub use event_store::{EventStore, LogInfo, StaleSnapshots, StoreError, StreamRow};
 pub use log_secret::LogSecret;
+pub use presence::Presence;
 pub use shared_event_store::SharedEventStore;
 pub use snapshot::{Fingerprint, Snapshot};
 pub use subscribe::subscribe;

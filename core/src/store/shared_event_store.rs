@@ -18,8 +18,8 @@ use crate::queue::{
     TimerSettlement, Timers,
 };
 use crate::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
-    StreamRow,
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Presence, Snapshot, StaleSnapshots,
+    StoreError, StreamRow,
 };
 use crate::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 
@@ -51,6 +51,7 @@ macro_rules! erase {
         #[allow(clippy::elidable_lifetime_names, reason = "needless only where nothing is borrowed")]
         trait DynEventStore: Send + Sync {
             fn log(&self) -> LogInfo;
+            fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>>;
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> BoxStream<'a, Result<StoredEvent, StoreError>>;
             fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
@@ -65,6 +66,9 @@ macro_rules! erase {
         impl<S: EventStore> DynEventStore for S {
             fn log(&self) -> LogInfo {
                 EventStore::log(self)
+            }
+            fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
+                EventStore::attend(self, holder)
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> BoxStream<'a, Result<StoredEvent, StoreError>> {
@@ -93,6 +97,9 @@ macro_rules! erase {
         impl EventStore for SharedEventStore {
             fn log(&self) -> LogInfo {
                 self.0.log()
+            }
+            fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
+                self.0.attend(holder)
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
@@ -150,6 +157,7 @@ erase! {
         fn queued_streams(queue: borrowed Queue) -> Vec<StreamId>;
         fn settle(partition: owned u16, settlements: borrowed [Settlement]) -> Vec<bool>;
         fn wait_for_work(seen: owned u64) -> u64;
+        fn wake_workers() -> ();
     }
     Timers {
         fn due_timers(queues: borrowed [TimerQueue], limit: owned usize) -> DueTimers;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use composable_rust_core::codec::Codecs;
 use composable_rust_core::event::StoredEvent;
-use composable_rust_core::queue::{Leases as _, Pause};
+use composable_rust_core::queue::{Leases as _, OutboxKind, Pause};
 use composable_rust_core::store::{EventStore as _, LogInfo, SharedEventStore, StoreError};
 use composable_rust_core::{
     Aggregate, EventSet, Gateway, Id, Position, Projection, Recorded, Version,
@@ -86,6 +86,21 @@ impl App {
 
     pub(crate) fn shared(&self) -> &AppContext {
         &self.0.shared
+    }
+
+    pub(crate) fn context(&self) -> &Arc<AppContext> {
+        &self.0.shared
+    }
+
+    /// The policies over the log of this service: their names, the categories that they follow, and
+    /// `true` for those that start at the beginning of the log.
+    pub(crate) fn policies_of_log(&self) -> impl Iterator<Item = (&str, &'static str, bool)> {
+        self.0.workers.policies_of_log(&self.0.registry)
+    }
+
+    /// The kinds and targets of the queues that this process works.
+    pub(crate) fn queues_of_workers(&self) -> Vec<(OutboxKind, String)> {
+        self.0.workers.queues(&self.0.shared, &self.0.registry)
     }
 
     /// Returns a handle of the durable instance `id`, which need not have any event yet.
@@ -198,6 +213,12 @@ impl App {
             }
             None => panic!("no projection `{}` is registered: add `.projection(…)`", P::NAME),
         }
+    }
+
+    /// Returns the number of operations on read models that the projections of this process have
+    /// under way, for test harnesses that wait until everything is at rest.
+    pub fn read_model_operations(&self) -> u64 {
+        self.0.workers.projections.values().map(|projection| projection.operations()).sum()
     }
 
     /// Returns the event store.

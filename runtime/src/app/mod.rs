@@ -11,6 +11,7 @@ pub(crate) mod registry;
 pub(crate) mod republish;
 pub(crate) mod reset_policy;
 pub(crate) mod settings;
+pub(crate) mod settled;
 pub(crate) mod shutdown_signal;
 pub(crate) mod stuck_instances;
 pub(crate) mod system;

@@ -73,6 +73,11 @@ impl StuckInstances {
         lock(&self.0)
     }
 
+    /// Returns `true` if no instance is stuck.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().instances.is_empty()
+    }
+
     /// Subscribes to the streams whose messages and timers can be retried at once.
     pub(crate) fn retries(&self) -> mpsc::UnboundedReceiver<StreamId> {
         let (sender, receiver) = mpsc::unbounded_channel();

@@ -193,6 +193,11 @@ impl UnknownMessages {
         Some(now.saturating_sub(*first))
     }
 
+    /// Returns `true` if no message waits for newer code.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Records that the message at a place does not wait any more.
     pub(crate) fn gone(&self, worker: &str, place: &dyn std::fmt::Display) {
         let unknown = &mut self.lock().waiting;

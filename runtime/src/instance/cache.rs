@@ -8,6 +8,7 @@ use composable_rust_core::codec::Format;
 use composable_rust_core::codec::encode_value;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::{Aggregate, Id, Timestamp, Version};
+use tokio::sync::Notify;
 
 use crate::instance::mailbox::Instance;
 use crate::panic::{guarded, lock};
@@ -25,6 +26,8 @@ pub(crate) struct Instances<A: Aggregate> {
     mailbox_capacity: usize,
     clock: Arc<dyn Clock>,
     live: Mutex<LiveInstances<A>>,
+    /// Ends the rest of the task that sweeps.
+    used: Arc<Notify>,
 }
 
 /// The size of an instance besides its state, in bytes.
@@ -48,6 +51,8 @@ struct LiveInstances<A: Aggregate> {
     weighed: u64,
     /// `true` while a task sweeps.
     is_swept: bool,
+    /// `true` while that task waits for the first instance to be idle for long, or to be used.
+    is_resting: bool,
 }
 
 /// The number of the first use; lower numbers mark retired instances.
@@ -85,6 +90,7 @@ impl<A: Aggregate> Instances<A> {
             bytes: 0,
             weighed: FIRST_USE,
             is_swept: false,
+            is_resting: false,
         };
         Self {
             max_live: settings.max_live_instances.max(1),
@@ -93,6 +99,7 @@ impl<A: Aggregate> Instances<A> {
             mailbox_capacity: settings.mailbox_capacity,
             clock,
             live: Mutex::new(live),
+            used: Arc::new(Notify::new()),
         }
     }
 
@@ -113,6 +120,9 @@ impl<A: Aggregate> Instances<A> {
         let live = &mut *live;
         live.uses += 1;
         let number = live.uses;
+        if std::mem::take(&mut live.is_resting) {
+            self.used.notify_one();
+        }
         if let Some(entry) = live.by_id.get_mut(id) {
             let key = live.by_use.remove(&entry.last_use).unwrap_or_else(|| id.clone());
             live.by_use.insert(number, key);
@@ -181,8 +191,9 @@ impl<A: Aggregate> Instances<A> {
     }
 
     /// Weighs the instances used since the last sweep, and evicts those that are idle or too many.
-    /// Returns `false` if no instance is left.
-    async fn sweep(&self) -> bool {
+    /// Returns the time until the first of the others may be idle for long, if none was used; and
+    /// `None` if no instance is left.
+    async fn sweep(&self) -> Option<Duration> {
         let now = self.clock.now();
         let used: Vec<_> = {
             let mut live = self.lock();
@@ -191,6 +202,7 @@ impl<A: Aggregate> Instances<A> {
             let used = live.by_use.range(after + 1..).map(|(_, id)| &live.by_id[id].instance);
             used.map(Arc::clone).collect()
         };
+        let was_used = !used.is_empty();
         for (n, instance) in used.into_iter().enumerate() {
             self.weigh(&instance);
             // Encoding many states takes long, and other tasks share the thread.
@@ -201,8 +213,13 @@ impl<A: Aggregate> Instances<A> {
         let mut live = self.lock();
         let all = live.by_id.len();
         self.evict(&mut live, now, all);
+        let live = &mut *live;
         live.is_swept = !live.by_id.is_empty();
-        live.is_swept
+        live.is_resting = live.is_swept && !was_used && live.weighed == live.uses;
+        let first = live.by_use.first_key_value().and_then(|(_, id)| live.by_id.get(id))?;
+        let idle = now.since(first.used_at);
+        let wait = self.idle_timeout.saturating_sub(idle);
+        Some(if live.is_resting { wait } else { Duration::ZERO })
     }
 
     /// Starts the task that sweeps, unless it runs. It ends when no instance is left.
@@ -219,8 +236,13 @@ impl<A: Aggregate> Instances<A> {
             loop {
                 clock.sleep(pause).await;
                 let Some(instances) = guard.instances() else { return };
-                if !instances.sweep().await {
-                    return guard.disarm();
+                let Some(rest) = instances.sweep().await else { return guard.disarm() };
+                let used = Arc::clone(&instances.used);
+                drop(instances);
+                tokio::select! {
+                    biased;
+                    () = used.notified() => {}
+                    () = clock.sleep(rest.saturating_sub(pause)) => {}
                 }
             }
         });
@@ -242,6 +264,12 @@ impl<A: Aggregate> Instances<A> {
 
     pub(crate) fn len(&self) -> usize {
         self.lock().by_id.len()
+    }
+}
+
+impl<A: Aggregate> Drop for Instances<A> {
+    fn drop(&mut self) {
+        self.used.notify_one();
     }
 }
 

@@ -17,6 +17,9 @@ use crate::worker::leases::Leases;
 use crate::worker::log_limit::LogLimit;
 use crate::worker::queue_bounds::QueueBounds;
 
+/// The pause of a worker that waits until it is woken.
+pub(crate) const UNTIL_WOKEN: Duration = Duration::MAX;
+
 /// The store, the clock, the leases and the stop signal of an app's workers. It knows no aggregate,
 /// gateway, policy, projection or bus: those that need one own it.
 pub(crate) struct WorkerContext {
@@ -51,6 +54,25 @@ impl WorkerContext {
     /// Returns the monotonic time.
     pub(crate) fn now(&self) -> Duration {
         self.shared.clock.monotonic()
+    }
+
+    /// Returns `true` if the store notifies this process of every change.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.leases.is_notified()
+    }
+
+    /// Returns the pause after which to look for changes again: `interval`, or [`UNTIL_WOKEN`] if
+    /// the store notifies this process of them.
+    pub(crate) fn poll_interval(&self, interval: Duration) -> Duration {
+        if self.is_notified() { UNTIL_WOKEN } else { interval }
+    }
+
+    /// Waits for `duration`, and for ever if it is [`UNTIL_WOKEN`].
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        if duration == UNTIL_WOKEN {
+            std::future::pending::<()>().await;
+        }
+        self.clock().sleep(duration).await;
     }
 
     /// Returns `true` if nothing was logged for this reason within the last minute.

@@ -48,10 +48,18 @@ pub(crate) trait LogHandler: Send + Sync {
         1_000
     }
 
-    /// Returns the interval at which a log without news is read.
-    fn poll_interval(&self) -> Duration {
-        IDLE_POLL_INTERVAL
+    /// Returns the pause after which a log without news is read.
+    fn poll_interval(&self, context: &WorkerContext) -> Duration {
+        context.poll_interval(IDLE_POLL_INTERVAL)
     }
+
+    /// Returns `true` if the handler acts on news about the queues.
+    fn hears_of_work(&self) -> bool {
+        false
+    }
+
+    /// Called when the queues may have work, if the handler acts on that.
+    fn on_work(&mut self) {}
 
     /// Returns the queues that are added to from a partition: the partition waits while one of them
     /// is full.
@@ -146,7 +154,7 @@ impl<F: LogHandler> Follower<F> {
 
     pub(crate) async fn run(mut self) {
         let context = Arc::clone(&self.context);
-        let mut leases = context.leases.changes();
+        let (mut leases, mut wake) = (context.leases.changes(), context.wake.clone());
         while !context.stop.is_cancelled() {
             while let Some(saved) = self.saving.try_join_next() {
                 self.advance(saved.ok());
@@ -167,8 +175,9 @@ impl<F: LogHandler> Follower<F> {
                 }
             };
             let after: Vec<_> = self.positions();
-            let idle = self.paused.is_empty().then(|| self.handler.poll_interval());
-            let pause = wait.or(idle).unwrap_or(Duration::from_millis(100));
+            let idle = self.handler.poll_interval(&context);
+            let pause = wait.unwrap_or_else(|| self.until_resumed().unwrap_or(idle).min(idle));
+            let hears_of_work = self.handler.hears_of_work();
             tokio::select! {
                 biased;
                 () = context.stop.cancelled() => break,
@@ -182,11 +191,18 @@ impl<F: LogHandler> Follower<F> {
                         }
                     }
                 }
-                () = context.clock().sleep(pause) => {}
+                _ = wake.changed(), if hears_of_work => self.handler.on_work(),
+                () = context.sleep(pause) => {}
             }
         }
         // A page that is being queued is not handled again.
         while self.saving.join_next().await.is_some() {}
+    }
+
+    /// Returns the time until the first paused partition is read again.
+    fn until_resumed(&self) -> Option<Duration> {
+        let now = self.context.now();
+        self.paused.values().min().map(|until| until.saturating_sub(now))
     }
 
     /// Releases all partitions: a log that was unavailable may have been restored, so it is

@@ -11,7 +11,7 @@ use composable_rust_core::environment::Clock;
 use composable_rust_core::queue::{
     Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases as _, Pause,
 };
-use composable_rust_core::store::{SharedEventStore, StoreError};
+use composable_rust_core::store::{EventStore as _, Presence, SharedEventStore, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -92,6 +92,9 @@ pub(crate) fn remove_released<K: Ord + Clone, V: UnderLease>(
 }
 
 /// The leases of this process. Clones share them.
+///
+/// While the store has a [`Presence`] of this process, its leases do not expire, and it learns of
+/// every change: nothing is renewed or polled.
 #[derive(Debug, Clone)]
 pub(crate) struct Leases(Arc<Inner>);
 
@@ -103,6 +106,10 @@ struct Inner {
     ttl: Duration,
     store: SharedEventStore,
     clock: Arc<dyn Clock>,
+    /// `true` if the store notifies this process of every change.
+    is_notified: bool,
+    /// The presence at such a store, until the workers stop.
+    presence: Mutex<Option<Arc<dyn Presence>>>,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     /// The log's count of overrides; `None` before the first round.
@@ -170,9 +177,31 @@ impl Leases {
         let workers = workers.collect();
         let (changes, overrides) = (watch::Sender::new(0), watch::Sender::new(None));
         let (state, round_now) = (Mutex::default(), tokio::sync::Notify::new());
-        let inner =
-            Inner { holder, workers, ttl, store, clock, state, changes, overrides, round_now };
-        Self(Arc::new(inner))
+        let presence = store.attend(holder).map(Arc::from);
+        Self(Arc::new(Inner {
+            holder,
+            workers,
+            ttl,
+            store,
+            clock,
+            is_notified: presence.is_some(),
+            presence: Mutex::new(presence),
+            state,
+            changes,
+            overrides,
+            round_now,
+        }))
+    }
+
+    /// Returns `true` if the store notifies this process of every change, so that its workers poll
+    /// nothing.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.0.is_notified
+    }
+
+    /// Ends the presence of this process: leases that are not released expire.
+    pub(crate) fn depart(&self) {
+        drop(lock(&self.0.presence).take());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -316,8 +345,14 @@ impl Leases {
 
     /// Renews and claims leases until `stop`, then releases each once no task works under it.
     pub(crate) async fn keep(&self, stop: CancellationToken) {
+        // Also if the task is dropped with its tokio runtime.
+        let _depart_on_drop = DepartOnDrop(self);
+        self.keep_until_released(stop).await;
+    }
+
+    async fn keep_until_released(&self, stop: CancellationToken) {
         let inner = &self.0;
-        let mut failures = 0;
+        let (mut failures, mut seen) = (0, 0);
         loop {
             let stopping = stop.is_cancelled();
             match self.round(stopping).await {
@@ -332,28 +367,46 @@ impl Leases {
                 }
             }
             let pause = match failures {
-                0 if stopping => RELEASE_POLL_INTERVAL,
-                0 => self.until_next().min(inner.ttl / 3),
-                _ => retry_pause(inner.ttl, failures),
+                0 if stopping => Some(RELEASE_POLL_INTERVAL),
+                0 => self.until_next(),
+                _ => Some(retry_pause(inner.ttl, failures)),
             };
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {}
                 () = inner.round_now.notified() => {}
-                () = inner.clock.sleep(pause) => {}
+                count = self.changes_elsewhere(seen) => seen = count,
+                () = inner.clock.sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
         }
     }
 
-    /// Returns the pause until the next round, at most the leases' time-to-live.
-    fn until_next(&self) -> Duration {
+    /// Completes when a process has changed leases, if the store tells; otherwise never.
+    async fn changes_elsewhere(&self, seen: u64) -> u64 {
+        let presence = lock(&self.0.presence).clone();
+        match presence {
+            Some(presence) => presence.lease_changes(seen).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns the pause until the next round, at most a third of the leases' time-to-live; `None`
+    /// if the store tells when the next is due.
+    fn until_next(&self) -> Option<Duration> {
         let state = self.lock();
-        match state.missing {
-            _ if state.held.values().any(|held| held.is_leaving()) => RELEASE_POLL_INTERVAL,
+        if state.held.values().any(|held| held.is_leaving()) {
+            return Some(RELEASE_POLL_INTERVAL.min(self.0.ttl / 3));
+        }
+        if self.0.is_notified {
+            let now = self.0.clock.monotonic();
+            return state.withdrawn.values().min().map(|until| until.saturating_sub(now));
+        }
+        let pause = match state.missing {
             // The other processes may withdraw too.
             0 if state.withdrawn.is_empty() => self.0.ttl,
             _ => REBALANCE_POLL_INTERVAL,
-        }
+        };
+        Some(pause.min(self.0.ttl / 3))
     }
 
     /// Runs one round, and returns the number of leases held after it.
@@ -361,10 +414,11 @@ impl Leases {
         let inner = &self.0;
         let started = inner.clock.monotonic();
         let min_epoch = u64::try_from(inner.clock.now().as_micros()).unwrap_or(0);
-        // A round in between, to release or to claim leases, does not renew the others.
+        // A round in between, to release or to claim leases, does not renew the others, unless it
+        // is the only kind there is: a renewal also shows which leases were lost.
         let renewed = self.lock().renewed;
-        let is_renewal =
-            renewed.is_none_or(|renewed| started.saturating_sub(renewed) >= inner.ttl / 6);
+        let is_renewal = inner.is_notified
+            || renewed.is_none_or(|renewed| started.saturating_sub(renewed) >= inner.ttl / 6);
         let mut table = LeaseSnapshot::default();
         if !stopping {
             let workers: Vec<String> = inner.workers.keys().cloned().collect();
@@ -397,7 +451,7 @@ impl Leases {
             let round = LeaseRequest { holder, workers: workers.clone(), ttl, min_epoch, changes };
             done = inner.store.change_leases(&round).await?;
         }
-        let until = micros(started + inner.ttl);
+        let until = if inner.is_notified { u64::MAX } else { micros(started + inner.ttl) };
         let (mut moved, mut left) = (false, 0);
         let mut state = self.lock();
         if is_renewal {
@@ -425,6 +479,10 @@ impl Leases {
                 (LeaseAction::Claim | LeaseAction::Seize, false) => {}
                 (LeaseAction::Renew, false) | (LeaseAction::Release, _) => {
                     if let Some(held) = state.held.remove(&key) {
+                        if action == LeaseAction::Renew {
+                            // It may be free again.
+                            inner.round_now.notify_one();
+                        }
                         held.leaving.store(true, Ordering::SeqCst);
                         moved = true;
                     } else {
@@ -464,6 +522,14 @@ impl Leases {
                  connection; attempts at its unfinished work are recorded before they are made"
             );
         }
+    }
+}
+
+struct DepartOnDrop<'a>(&'a Leases);
+
+impl Drop for DepartOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.depart();
     }
 }
 

@@ -91,7 +91,7 @@ impl RunningWorkers {
     /// Stops all workers at once, and releases the leases, so that other processes need not wait
     /// until they lapse.
     pub(crate) async fn give_up(&self) {
-        self.abandon();
+        self.cancel();
         tokio::select! {
             biased;
             released = self.leases.release_all() => if let Err(error) = released {
@@ -101,10 +101,16 @@ impl RunningWorkers {
                 tracing::warn!("failed to release the leases in time; they lapse");
             }
         }
+        self.leases.depart();
     }
 
     /// Stops all workers at once, as a crash would.
     pub(crate) fn abandon(&self) {
+        self.cancel();
+        self.leases.depart();
+    }
+
+    fn cancel(&self) {
         self.stop.cancel();
         self.stop_keeping.cancel();
     }
@@ -142,7 +148,11 @@ impl WorkerSet {
     }
 
     /// Returns the kinds and targets of the queues that the dispatcher works.
-    fn queues(&self, shared: &AppContext, registry: &Registry) -> Vec<(OutboxKind, String)> {
+    pub(crate) fn queues(
+        &self,
+        shared: &AppContext,
+        registry: &Registry,
+    ) -> Vec<(OutboxKind, String)> {
         // Messages that were queued before their target moved to another service are forwarded.
         let targets = registry.names().chain(shared.remote.iter().copied());
         let kinds = [OutboxKind::Dispatch, OutboxKind::Bulk];
@@ -307,6 +317,17 @@ fn consume<H: DeliveryHandler>(
 }
 
 impl WorkerSet {
+    /// Returns the policies over the log of this service: their names, the categories that they
+    /// follow, and `true` for those that start at the beginning of the log.
+    pub(crate) fn policies_of_log<'a>(
+        &'a self,
+        registry: &'a Registry,
+    ) -> impl Iterator<Item = (&'a str, &'static str, bool)> {
+        self.policies.iter().filter_map(|policy| {
+            Some((&*policy.name, followed(policy, registry)?, policy.settings.from_start))
+        })
+    }
+
     /// Returns `true` if a policy of this name follows the log of this service.
     pub(crate) fn follows_log(&self, policy: &str, registry: &Registry) -> bool {
         let mut named = self.policies.iter().filter(|own| own.name == policy);

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::app::registry::Registry;
 use crate::instance::receive::InboundMessage;
 use crate::panic::guarded_future;
-use crate::worker::context::WorkerContext;
+use crate::worker::context::{UNTIL_WOKEN, WorkerContext};
 use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
 use crate::worker::leases::HeldLease;
 use crate::worker::outcome::{Delivered, Failure, truncate_error};
@@ -56,6 +56,8 @@ pub(crate) struct Timers {
     /// that crashed. The timers that were due then are in quarantine.
     taken_over: BTreeMap<(String, u16), (u64, Timestamp)>,
     decisions: Throttle,
+    /// `true` if there may be decisions about dead letters that are not read yet.
+    may_have_decisions: bool,
     /// The timers of stuck instances.
     waiting: BTreeMap<StreamId, BTreeMap<ArmedTimer, WaitingTimer>>,
     /// The stuck instances that are to be retried now.
@@ -100,6 +102,7 @@ impl Timers {
             quarantine: Quarantine::default(),
             taken_over: BTreeMap::new(),
             decisions: Throttle::default(),
+            may_have_decisions: true,
             waiting: BTreeMap::new(),
             retries,
         }
@@ -108,42 +111,49 @@ impl Timers {
     pub(crate) async fn run(mut self) {
         let context = Arc::clone(&self.context);
         let (mut wake, mut leases) = (context.wake.clone(), context.leases.changes());
+        // The monotonic time of the next read.
         let mut next = Duration::ZERO;
         loop {
-            if next.is_zero() {
-                next = match self.look().await {
-                    Ok(next) => next,
+            if next <= context.now() {
+                let wait = match self.look().await {
+                    Ok(wait) => wait,
                     Err(error) => {
                         tracing::warn!(%error, "failed to read timers; retrying");
                         RETRY_PAUSE
                     }
                 };
+                next = context.now().saturating_add(wait);
             }
-            let started = context.now();
-            tokio::select! {
+            let wait = match next {
+                UNTIL_WOKEN => UNTIL_WOKEN,
+                next => next.saturating_sub(context.now()),
+            };
+            // With a full page, more timers may be due.
+            let full = self.under_way.len() >= MAX_TIMERS;
+            let again = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => break,
-                Some(fired) = self.running.join_next() => {
-                    // With a full page, more timers may be due.
-                    let full = self.under_way.len() >= MAX_TIMERS;
-                    let again = self.finish(fired.ok());
-                    let waited = context.now().saturating_sub(started);
-                    next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
+                Some(fired) = self.running.join_next() => self.finish(fired.ok()),
+                Some(settled) = self.settling.join_next() => self.conclude(settled.ok()),
+                Some(stream) = self.retries.recv() => {
+                    self.retry(&stream);
+                    continue;
                 }
-                Some(settled) = self.settling.join_next() => {
-                    let full = self.under_way.len() >= MAX_TIMERS;
-                    let again = self.conclude(settled.ok());
-                    let waited = context.now().saturating_sub(started);
-                    next = if full { Duration::ZERO } else { next.saturating_sub(waited).min(again) };
+                _ = leases.changed() => {
+                    self.may_have_decisions = true;
+                    Duration::ZERO
                 }
-                Some(stream) = self.retries.recv() => self.retry(&stream),
-                _ = leases.changed() => next = Duration::ZERO,
                 _ = wake.changed() => {
-                    context.clock().sleep(MIN_WAIT).await;
-                    next = Duration::ZERO;
+                    if !context.is_notified() {
+                        context.clock().sleep(MIN_WAIT).await;
+                    }
+                    self.may_have_decisions = true;
+                    Duration::ZERO
                 }
-                () = context.clock().sleep(next) => next = Duration::ZERO,
-            }
+                () = context.sleep(wait) => Duration::ZERO,
+            };
+            let again = if full { Duration::ZERO } else { again };
+            next = next.min(context.now().saturating_add(again));
         }
         while let Some(fired) = self.running.join_next().await {
             self.finish(fired.ok());
@@ -163,7 +173,7 @@ impl Timers {
             }
         }
         if self.held.is_empty() {
-            return Ok(DECISION_POLL_INTERVAL);
+            return Ok(self.context.poll_interval(DECISION_POLL_INTERVAL));
         }
         self.note_takeovers().await?;
         self.carry_out_decisions().await?;
@@ -178,7 +188,11 @@ impl Timers {
                 category: category.clone(),
             })
             .collect();
-        let (mut longest, mut deferred) = (MAX_WAIT, Vec::new());
+        let (mut longest, mut deferred) = (self.context.poll_interval(MAX_WAIT), Vec::new());
+        if self.may_have_decisions {
+            let wait = self.decisions.until_due(self.context.now(), DECISION_POLL_INTERVAL);
+            longest = longest.min(wait);
+        }
         let due =
             self.context.store().due_timers(&queues, MAX_TIMERS + self.under_way.len()).await?;
         // Timers that waited precede those that may have crashed a process.
@@ -188,7 +202,7 @@ impl Timers {
             let of = (timer.stream.category().to_owned(), timer.partition);
             let Some(held) = self.held.get(&of).map(Arc::clone) else { continue };
             if !held.admits(self.context.clock(), Duration::ZERO) {
-                longest = RETRY_PAUSE;
+                longest = longest.min(RETRY_PAUSE);
                 continue;
             }
             if self.under_way.contains(&key) {
@@ -306,7 +320,7 @@ impl Timers {
     /// Begins to settle timers. Returns the time until another may begin.
     fn settle_fired(&mut self, fired: Vec<FiredTimer>) -> Duration {
         let now = self.context.now();
-        let mut again = MAX_WAIT;
+        let mut again = UNTIL_WOKEN;
         for FiredTimer { timer, held, suspicion, result } in fired {
             if let Some(suspicion) = suspicion {
                 self.quarantine.end(suspicion, &executor(&timer));
@@ -412,7 +426,7 @@ impl Timers {
         };
         self.partitions_settling.remove(&partition);
         self.settle();
-        let mut again = if is_written { MAX_WAIT } else { RETRY_PAUSE };
+        let mut again = if is_written { UNTIL_WOKEN } else { RETRY_PAUSE };
         for TimerSettlement { stream, timer: firing, change, .. } in settlements {
             if let QueueChange::Failed { retry_after, .. } = change {
                 again = again.min(retry_after);
@@ -424,7 +438,9 @@ impl Timers {
 
     /// Carries out decisions about dead letters of timers.
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
-        if !self.decisions.admits(self.context.now(), DECISION_POLL_INTERVAL) {
+        if !self.may_have_decisions
+            || !self.decisions.admits(self.context.now(), DECISION_POLL_INTERVAL)
+        {
             return Ok(());
         }
         let queue = |category: &str, partition| Queue {
@@ -438,7 +454,9 @@ impl Timers {
         if has_more {
             self.decisions.reset();
         }
-        carry_out(&self.context, &held, letters).await
+        carry_out(&self.context, &held, letters).await?;
+        self.may_have_decisions = has_more;
+        Ok(())
     }
 }
 

@@ -44,6 +44,13 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
         let before = std::mem::replace(&mut suspected, found.keys().cloned().collect());
         found.retain(|queue, _| before.contains(queue));
         pause = if suspected.is_subset(&before) { CHECK_INTERVAL } else { lease };
+        let is_idle = suspected.is_empty()
+            && known.is_empty()
+            && context.shared.unknowns.is_empty()
+            && context.shared.stuck.is_empty();
+        if is_idle && !wait_for_news(&context).await {
+            return;
+        }
         for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
             QUEUE_WITHOUT_WORKER.set_count([queue], 0);
         }
@@ -61,6 +68,18 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
             }
         }
         known = found;
+    }
+}
+
+/// Waits until the queues or the leases may have changed. Returns `false` if the workers are to
+/// stop.
+async fn wait_for_news(context: &WorkerContext) -> bool {
+    let (mut wake, mut leases) = (context.wake.clone(), context.leases.changes());
+    tokio::select! {
+        biased;
+        () = context.stop.cancelled() => false,
+        _ = wake.changed() => true,
+        _ = leases.changed() => true,
     }
 }
 

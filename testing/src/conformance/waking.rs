@@ -85,6 +85,8 @@ pub(super) async fn a_missed_wakeup_is_delivered_at_once(on: StoreUnderTest) {
     on.enqueue(0, &[queued(&stream("thing-1"), "b")]).await;
     let second = wait(&on, first).await;
     assert_ne!(first, second);
+    on.store.wake_workers().await.expect("the store is available");
+    assert_ne!(second, wait(&on, second).await);
     let there = on.another_process().await;
     wait(&there, 0).await;
 }

@@ -69,25 +69,27 @@ impl<S> FaultyEventStore<S> {
         self.layer().plan().clock = Some(Arc::new(clock));
         self
     }
+}
 
+impl FaultPlan {
     /// Adds faults of the next appends to the script.
     pub fn next_appends(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.layer().plan().appends.extend(faults);
+        self.plan().appends.extend(faults);
     }
 
     /// Adds faults of the next reads to the script.
     pub fn next_reads(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.layer().plan().reads.extend(faults);
+        self.plan().reads.extend(faults);
     }
 
     /// Adds faults of the next writes to the script.
     pub fn next_writes(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.layer().plan().writes.extend(faults);
+        self.plan().writes.extend(faults);
     }
 
     /// Ends all faults: scripts and chance.
     pub fn recover(&self) {
-        let mut plan = self.layer().plan();
+        let mut plan = self.plan();
         plan.appends.clear();
         plan.reads.clear();
         plan.writes.clear();
@@ -96,11 +98,9 @@ impl<S> FaultyEventStore<S> {
 
     /// Returns the numbers of calls and faults.
     pub fn counts(&self) -> FaultCounts {
-        self.layer().plan().counts
+        self.plan().counts
     }
-}
 
-impl FaultPlan {
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

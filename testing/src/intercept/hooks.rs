@@ -12,8 +12,8 @@ use composable_rust_core::queue::{
     TimerSettlement, Timers,
 };
 use composable_rust_core::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
-    StreamRow,
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Presence, Snapshot, StaleSnapshots,
+    StoreError, StreamRow,
 };
 use composable_rust_core::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _};
@@ -116,6 +116,12 @@ macro_rules! hooks {
                 rows
             }
 
+            /// Replaces `attend`. A layer that simulates a process whose leases can expire returns
+            /// `None`.
+            fn attend(&self, store: &S, holder: Uuid) -> Option<Box<dyn Presence>> {
+                store.attend(holder)
+            }
+
             /// Replaces `load_events`.
             fn load_events<'a>(
                 &'a self,
@@ -169,6 +175,10 @@ macro_rules! hooks {
         impl<S: EventStore, I: Intercept<S>> EventStore for Intercepted<S, I> {
             fn log(&self) -> LogInfo {
                 self.inner().log()
+            }
+
+            fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
+                self.layer().attend(self.inner(), holder)
             }
 
             fn load_events<'a>(
@@ -262,6 +272,7 @@ hooks! {
         Read fn queued_streams(queue: &Queue) -> Vec<StreamId>, changed by after_queued_streams;
         Write fn settle(partition: u16, settlements: &[Settlement]) -> Vec<bool>;
         Wait fn wait_for_work(seen: u64) -> u64;
+        Wait fn wake_workers() -> ();
     }
     Timers {
         Read fn due_timers(queues: &[TimerQueue], limit: usize) -> DueTimers,

@@ -19,6 +19,7 @@ impl Checkpoints for InMemoryEventStore {
     async fn rewind(&self, worker: &str, to: Checkpoint) -> Result<(), StoreError> {
         validate_partition(self.log(), to.partition)?;
         self.locked().rewind(worker, to);
+        self.leases_changed();
         Ok(())
     }
 }

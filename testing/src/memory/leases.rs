@@ -1,16 +1,18 @@
 //! Leases and members.
 
+use std::fmt;
 use std::time::Duration;
 
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{
     Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
 };
-use composable_rust_core::store::StoreError;
+use composable_rust_core::store::{Presence, StoreError};
+use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::InMemoryEventStore;
-use super::state::State;
+use super::state::{State, Time};
 
 #[derive(Debug)]
 pub(super) struct HeldLease {
@@ -39,19 +41,87 @@ impl Leases for InMemoryEventStore {
     }
 
     async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
-        Ok(self.locked().change_leases(request))
+        let (changed, is_news) = {
+            let mut state = self.locked();
+            let before = state.who_does_what();
+            let changed = state.change_leases(request);
+            (changed, state.who_does_what() != before)
+        };
+        if is_news {
+            self.leases_changed();
+        }
+        Ok(changed)
     }
 
     async fn pause(&self, name: &str, by: Option<&str>) -> Result<(), StoreError> {
         let mut state = self.locked();
         let (name, since, by) = (name.to_owned(), state.time.now(), by.map(str::to_owned));
         state.pauses.entry(name.clone()).or_insert(Pause { name, since, by });
+        drop(state);
+        self.leases_changed();
         Ok(())
     }
 
     async fn resume(&self, name: &str) -> Result<(), StoreError> {
         self.locked().pauses.remove(name);
+        self.leases_changed();
         Ok(())
+    }
+}
+
+/// The presence of a process.
+pub(super) struct Attendance {
+    store: InMemoryEventStore,
+    holder: Uuid,
+}
+
+impl Attendance {
+    pub(super) fn new(store: InMemoryEventStore, holder: Uuid) -> Self {
+        store.locked().present.insert(holder);
+        Self { store, holder }
+    }
+}
+
+impl fmt::Debug for Attendance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Attendance").field(&self.holder).finish()
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.store.locked().leave(self.holder);
+        self.store.leases_changed();
+    }
+}
+
+impl Presence for Attendance {
+    fn lease_changes(&self, seen: u64) -> BoxFuture<'static, u64> {
+        let store = self.store.clone();
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                count = store.lease_changes_since(seen) => count,
+                () = store.next_lease_expires() => seen,
+            }
+        })
+    }
+}
+
+impl InMemoryEventStore {
+    /// Completes when a lease or a member expires; never if none can.
+    async fn next_lease_expires(&self) {
+        let sleep = {
+            let state = self.locked();
+            match (&state.time, state.next_expiry()) {
+                (Time::Clock(clock), Some(at)) => Some(clock.sleep(at.since(clock.now()))),
+                _ => None,
+            }
+        };
+        match sleep {
+            Some(sleep) => sleep.await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -69,11 +139,11 @@ impl State {
                         epoch: held.epoch,
                     },
                     holder: held.holder,
-                    lapsed: held.until <= now,
+                    lapsed: self.has_lapsed(held, now),
                 })
                 .collect(),
             members: members
-                .filter(|(_, member)| member.until > now)
+                .filter(|((_, holder), member)| self.is_member(*holder, member, now))
                 .map(|(member, _)| member.clone())
                 .collect(),
             pauses: self.pauses.values().cloned().collect(),
@@ -85,7 +155,11 @@ impl State {
         let now = self.time.now();
         self.leases.values_mut().for_each(|held| shorten(&mut held.until, held.ttl, now));
         self.members.values_mut().for_each(|of| shorten(&mut of.until, of.ttl, now));
-        self.members.retain(|(_, holder), member| *holder != request.holder && member.until > now);
+        let members = std::mem::take(&mut self.members);
+        let stays = |(_, holder): &(String, Uuid), member: &Member| {
+            *holder != request.holder && self.is_member(*holder, member, now)
+        };
+        self.members = members.into_iter().filter(|(key, member)| stays(key, member)).collect();
         for worker in &request.workers {
             let member = Member { until: now + request.ttl, ttl: request.ttl };
             self.members.insert((worker.clone(), request.holder), member);
@@ -110,9 +184,10 @@ impl State {
             return false;
         }
         let held = self.leases.entry(key).or_insert_with(never);
+        let is_alive = held.holder.is_some_and(|holder| self.present.contains(&holder));
         let possible = held.epoch == lease.epoch
             && match action {
-                LeaseAction::Claim => held.holder.is_none() || held.until <= now,
+                LeaseAction::Claim => held.holder.is_none() || (held.until <= now && !is_alive),
                 LeaseAction::Seize => true,
                 LeaseAction::Renew | LeaseAction::Release => held.holder == Some(request.holder),
             };
@@ -128,6 +203,41 @@ impl State {
             };
         }
         possible
+    }
+
+    fn has_lapsed(&self, held: &HeldLease, now: Timestamp) -> bool {
+        let is_alive = held.holder.is_some_and(|holder| self.present.contains(&holder));
+        held.until <= now && !is_alive
+    }
+
+    fn is_member(&self, holder: Uuid, member: &Member, now: Timestamp) -> bool {
+        member.until > now || self.present.contains(&holder)
+    }
+
+    /// Returns the holders and epochs of all leases, and all members: what is news when it changes,
+    /// unlike a renewal.
+    fn who_does_what(&self) -> (Vec<(Option<Uuid>, u64)>, Vec<(String, Uuid)>) {
+        let leases = self.leases.values().map(|held| (held.holder, held.epoch)).collect();
+        (leases, self.members.keys().cloned().collect())
+    }
+
+    /// Returns the time at which the next lease or member expires, of those that can.
+    fn next_expiry(&self) -> Option<Timestamp> {
+        let now = self.time.now();
+        let leases = self.leases.values().filter_map(|held| Some((held.holder?, held.until)));
+        let members = self.members.iter().map(|((_, holder), member)| (*holder, member.until));
+        let expiring = leases.chain(members).filter(|(holder, _)| !self.present.contains(holder));
+        expiring.map(|(_, until)| until).filter(|until| *until > now).min()
+    }
+
+    /// Lets the leases and the announcements of a process that has gone expire.
+    fn leave(&mut self, holder: Uuid) {
+        self.present.remove(&holder);
+        let now = self.time.now();
+        for held in self.leases.values_mut().filter(|held| held.holder == Some(holder)) {
+            held.until = held.until.min(now);
+        }
+        self.members.retain(|(_, of), _| *of != holder);
     }
 
     /// Takes a lease from its holder.

@@ -97,6 +97,11 @@ impl Outbox for InMemoryEventStore {
     async fn wait_for_work(&self, seen: u64) -> Result<u64, StoreError> {
         Ok(self.work_since(seen).await)
     }
+
+    async fn wake_workers(&self) -> Result<(), StoreError> {
+        self.has_work();
+        Ok(())
+    }
 }
 
 impl State {

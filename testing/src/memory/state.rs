@@ -1,7 +1,7 @@
 //! The store's data: for each partition the rows of the log, the state of each stream, and the
 //! queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use composable_rust_core::codec::EncodedMessage;
@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) leases: BTreeMap<(String, u16), HeldLease>,
     /// The processes that announced a worker.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
+    /// The holders that are known to be alive, whose leases do not expire.
+    pub(super) present: BTreeSet<Uuid>,
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
     pub(super) time: Time,
     /// The generator that shuffles the results of
@@ -113,6 +115,7 @@ impl State {
             overrides: 0,
             leases: BTreeMap::new(),
             members: BTreeMap::new(),
+            present: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
             time: Time::Still(now),
             rng: StdRng::seed_from_u64(0),

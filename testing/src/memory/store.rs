@@ -7,8 +7,8 @@ use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
-    StreamRow, validate_batch,
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Presence, Snapshot, StaleSnapshots,
+    StoreError, StreamRow, validate_batch,
 };
 use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use super::leases::Attendance;
 use super::state::{State, Time, secret_of};
 
 /// An event store in memory, for tests: the reference implementation of [`EventStore`], whose data
@@ -69,6 +70,8 @@ struct StoreInner {
     committed: Notify,
     /// The number of changes that may have created work.
     work: watch::Sender<u64>,
+    /// The number of changes of leases, members, the pause or the number of overrides.
+    lease_changes: watch::Sender<u64>,
 }
 
 /// The time of a new store: 2025-01-01T00:00:00Z.
@@ -90,8 +93,9 @@ impl InMemoryEventStore {
     pub fn with_partitions(count: u16) -> Self {
         assert!(count > 0, "a log has at least one partition");
         let state = Mutex::new(State::new(LOG_ID, count, START));
-        let (committed, work) = (Notify::new(), watch::Sender::new(1));
-        Self { shared: Arc::new(StoreInner { state, committed, work }) }
+        let (work, lease_changes) = (watch::Sender::new(1), watch::Sender::new(1));
+        let committed = Notify::new();
+        Self { shared: Arc::new(StoreInner { state, committed, work, lease_changes }) }
     }
 
     /// Sets the log's id, from which derived ids and the log's secret follow.
@@ -120,6 +124,8 @@ impl InMemoryEventStore {
     /// Sets the store's time, which stands still from then on.
     pub fn set_now(&self, now: Timestamp) {
         self.locked().time = Time::Still(now);
+        self.has_work();
+        self.leases_changed();
     }
 
     pub(super) fn locked(&self) -> MutexGuard<'_, State> {
@@ -140,10 +146,17 @@ impl InMemoryEventStore {
 
     /// Waits until the number of changes that created work differs from `seen`. Returns the number.
     pub(super) async fn work_since(&self, seen: u64) -> u64 {
-        let mut work = self.shared.work.subscribe();
-        let changed = work.wait_for(|count| *count != seen).await;
-        // The sender lives as long as the store.
-        changed.map_or(seen, |count| *count)
+        count_since(&self.shared.work, seen).await
+    }
+
+    /// Wakes the processes whose leases may have to change.
+    pub(super) fn leases_changed(&self) {
+        self.shared.lease_changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the number of changes of leases differs from `seen`. Returns the number.
+    pub(super) async fn lease_changes_since(&self, seen: u64) -> u64 {
+        count_since(&self.shared.lease_changes, seen).await
     }
 }
 
@@ -166,6 +179,10 @@ impl fmt::Debug for InMemoryEventStore {
 impl EventStore for InMemoryEventStore {
     fn log(&self) -> LogInfo {
         self.locked().log
+    }
+
+    fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
+        Some(Box::new(Attendance::new(self.clone(), holder)))
     }
 
     async fn append_events(
@@ -268,12 +285,22 @@ impl EventStore for InMemoryEventStore {
         replacement: &EncodedMessage,
     ) -> Result<(), StoreError> {
         replacement.validate()?;
-        self.locked().override_event(stream, version, replacement)
+        self.locked().override_event(stream, version, replacement)?;
+        self.leases_changed();
+        Ok(())
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
         Ok(self.locked().time.now())
     }
+}
+
+/// Waits until a count differs from `seen`. Returns the count.
+async fn count_since(counts: &watch::Sender<u64>, seen: u64) -> u64 {
+    let mut counts = counts.subscribe();
+    let changed = counts.wait_for(|count| *count != seen).await;
+    // The sender lives as long as the store.
+    changed.map_or(seen, |count| *count)
 }
 
 /// Returns a stream that calls `rows` when it is first polled.

@@ -17,3 +17,4 @@ mod postgres_harness;
 mod read_model_suite;
 mod test_store;
 mod test_store_failures;
+mod world;

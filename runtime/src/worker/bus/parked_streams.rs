@@ -57,6 +57,11 @@ impl ParkedStreams {
         Ok(())
     }
 
+    /// Has the relay look for operators' decisions at once.
+    pub(crate) fn may_have_decisions(&mut self) {
+        self.decisions.reset();
+    }
+
     /// Returns `true` if the relay is to look for operators' decisions.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         !self.streams.is_empty() && self.decisions.is_due(now, DECISION_POLL_INTERVAL)

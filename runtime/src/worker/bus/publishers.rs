@@ -69,6 +69,11 @@ impl Publishers {
         self.returned.notify_one();
     }
 
+    /// Returns `true` if a relay's publisher is open and not in use.
+    pub(crate) fn is_unused(&self, key: &PublisherKey) -> bool {
+        self.unused().contains_key(key)
+    }
+
     /// Closes a relay's publisher, unless it is in use.
     pub(crate) fn close(&self, key: &PublisherKey) {
         drop(self.take(key));

@@ -419,8 +419,20 @@ impl LogHandler for Relay {
         MAX_BATCH
     }
 
-    fn poll_interval(&self) -> Duration {
-        if self.parked.is_empty() { IDLE_POLL_INTERVAL } else { DECISION_POLL_INTERVAL }
+    fn poll_interval(&self, context: &WorkerContext) -> Duration {
+        let interval =
+            if self.parked.is_empty() { IDLE_POLL_INTERVAL } else { DECISION_POLL_INTERVAL };
+        // An open publisher is to be closed when it is unused.
+        let is_open = self.bus.publishers.is_unused(&self.key);
+        if is_open { interval } else { context.poll_interval(interval) }
+    }
+
+    fn hears_of_work(&self) -> bool {
+        self.context.is_notified() && !self.parked.is_empty()
+    }
+
+    fn on_work(&mut self) {
+        self.parked.may_have_decisions();
     }
 
     async fn between_pages(&mut self, held: &Arc<HeldLease>, at: u64) -> Result<(), Failure> {

@@ -14,6 +14,8 @@ use crate::worker::context::WorkerContext;
 
 /// Interval at which the gauges are set.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval at which the gauges of a relay without events are set.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The events of a log partition that a relay has not passed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +23,8 @@ struct Lag {
     events: u64,
     /// The age of the oldest of them; zero if there is none.
     age: Duration,
+    /// The head of the partition.
+    head: u64,
 }
 
 /// Sets the gauges of the partitions that this process relays, and of those that no process does,
@@ -29,6 +33,7 @@ pub(crate) async fn report_lag(context: Arc<WorkerContext>, published: Arc<Publi
     let worker = published.worker().to_string();
     let mut shown: BTreeSet<u16> = BTreeSet::new();
     loop {
+        let mut idle_at = None;
         match lags(&context, &worker).await {
             Ok(lags) => {
                 for gone in shown.iter().filter(|partition| !lags.contains_key(*partition)) {
@@ -37,11 +42,17 @@ pub(crate) async fn report_lag(context: Arc<WorkerContext>, published: Arc<Publi
                 for (partition, lag) in &lags {
                     set(&published, *partition, *lag);
                 }
+                let is_idle = lags.values().all(|lag| lag.events == 0);
+                let head = |(partition, lag): (&u16, &Lag)| Position::new(*partition, lag.head);
+                idle_at = is_idle.then(|| lags.iter().map(head).collect());
                 shown = lags.into_keys().collect();
             }
             Err(error) => {
                 tracing::debug!(worker, %error, "failed to read the lag of a relay; retrying");
             }
+        }
+        if let Some(heads) = idle_at {
+            until_news(&context, heads).await;
         }
         if !context.pause(MEASURE_INTERVAL).await {
             break;
@@ -49,6 +60,18 @@ pub(crate) async fn report_lag(context: Arc<WorkerContext>, published: Arc<Publi
     }
     for partition in shown {
         set(&published, partition, Lag::default());
+    }
+}
+
+/// Waits until the log has events after these heads, the leases change, or the workers stop.
+async fn until_news(context: &WorkerContext, heads: Vec<Position>) {
+    let mut leases = context.leases.changes();
+    tokio::select! {
+        biased;
+        () = context.stop.cancelled() => {}
+        _ = leases.changed() => {}
+        _ = context.store().wait_for_events(&heads), if !heads.is_empty() => {}
+        () = context.sleep(context.poll_interval(IDLE_INTERVAL)) => {}
     }
 }
 
@@ -72,12 +95,12 @@ async fn lags(context: &WorkerContext, worker: &str) -> Result<BTreeMap<u16, Lag
             _ => context.store().read_log(&[Position::new(partition, at)], 1).await?.pop(),
         };
         let age = oldest.map(|event| context.clock().now().since(event.recorded_at));
-        lags.insert(partition, Lag { events, age: age.unwrap_or_default() });
+        lags.insert(partition, Lag { events, age: age.unwrap_or_default(), head: offset });
     }
     Ok(lags)
 }
 
-fn set(published: &PublishedTopic, partition: u16, Lag { events, age }: Lag) {
+fn set(published: &PublishedTopic, partition: u16, Lag { events, age, .. }: Lag) {
     let labels = [&*published.topic, published.category, &partition.to_string()];
     RELAY_LAG_EVENTS.set_count(labels, events);
     RELAY_LAG_SECONDS.set(labels, age.as_secs_f64());

@@ -21,7 +21,6 @@ use self::decisions::CarriedOut;
 use self::settlement::SettledBatch;
 use crate::metrics;
 use crate::worker::context::WorkerContext;
-use crate::worker::dead_letters::DECISION_POLL_INTERVAL;
 use crate::worker::leases::{HeldLease, UnderLease, remove_released};
 use crate::worker::outbox::call_limits::AdmittedCall;
 use crate::worker::outbox::execution::{Execution, RowExecutor};
@@ -55,6 +54,8 @@ const MAX_PAGE: usize = 500;
 const MAX_READ: usize = 500;
 /// Minimum rows per queue that one statement reads.
 const MIN_PAGE: usize = 4;
+/// Interval at which a dispatcher without news checks whether it must act.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which each queue is read from its beginning, in case rows were missed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// The same for queues with evicted rows, which a sweep reads in vain.
@@ -84,6 +85,8 @@ pub(crate) struct Dispatcher<E> {
     /// not show that they are behind a parked one.
     partitions_parking: BTreeSet<u16>,
     decisions: Throttle,
+    /// `true` if there may be decisions about dead letters that are not read yet.
+    may_have_decisions: bool,
     /// The decisions that are being carried out.
     deciding: JoinSet<CarriedOut>,
     /// The lanes whose dead letters may be back in their queues, and the positions of these.
@@ -160,6 +163,7 @@ impl<E: RowExecutor> Dispatcher<E> {
             partitions_settling: BTreeSet::new(),
             partitions_parking: BTreeSet::new(),
             decisions: Throttle::default(),
+            may_have_decisions: true,
             deciding: JoinSet::new(),
             unconfirmed: BTreeMap::new(),
             executing: BTreeSet::new(),
@@ -203,7 +207,7 @@ impl<E: RowExecutor> Dispatcher<E> {
                 }
                 _ = leases.changed() => {}
                 _ = wake.changed() => self.mark_more(),
-                () = context.clock().sleep(next) => {}
+                () = context.sleep(next) => {}
             }
         }
         // Rows under way end and are recorded, so that they are not executed twice.
@@ -230,6 +234,7 @@ impl<E: RowExecutor> Dispatcher<E> {
         }
         let now = self.context.now();
         for (queue, held) in held {
+            self.may_have_decisions |= !self.queues.contains_key(&queue);
             self.queues.entry(queue).or_insert_with(|| QueueCursor {
                 suspects_to: (!held.is_from_dead()).then(QueuePosition::default),
                 held,
@@ -256,7 +261,9 @@ impl<E: RowExecutor> Dispatcher<E> {
         }
     }
 
+    /// Records that the queues may have more rows, and that there may be decisions.
     fn mark_more(&mut self) {
+        self.may_have_decisions = true;
         for cursor in self.queues.values_mut() {
             cursor.has_more = true;
         }
@@ -315,16 +322,16 @@ impl<E: RowExecutor> Dispatcher<E> {
         for (queue, cursor) in &mut self.queues {
             let has_evicted = self.lanes.has_evicted(queue);
             let sweep = if has_evicted { SWEEP_INTERVAL_WITH_EVICTED } else { SWEEP_INTERVAL };
-            if cursor.sweeps.admits(now, sweep) {
+            let may_miss_rows = !self.context.is_notified();
+            if may_miss_rows && cursor.sweeps.admits(now, sweep) {
                 (cursor.after, cursor.has_more) = (QueuePosition::default(), true);
             }
             if let Some(position) = self.lanes.take_rewind(queue) {
                 (cursor.after, cursor.has_more) = (cursor.after.min(position), true);
             }
-            let is_large = self.lanes.rows(queue) >= MAX_ROWS_IN_MEMORY
-                || self.lanes.bytes(queue) >= MAX_BUFFERED_BYTES;
-            let is_wanted = cursor.has_more || self.lanes.requested_after(queue).is_some();
-            if is_wanted && is_large && cursor.evictions.admits(now, EVICTION_INTERVAL) {
+            if must_evict(&self.lanes, queue, cursor)
+                && cursor.evictions.admits(now, EVICTION_INTERVAL)
+            {
                 self.lanes.evict(queue);
             }
             let is_parking = self.partitions_parking.contains(&queue.partition);
@@ -375,7 +382,12 @@ impl<E: RowExecutor> Dispatcher<E> {
         if more {
             return Duration::ZERO;
         }
-        self.until_start(now).unwrap_or(DECISION_POLL_INTERVAL).min(DECISION_POLL_INTERVAL)
+        let must_evict =
+            self.queues.iter().any(|(queue, cursor)| must_evict(&self.lanes, queue, cursor));
+        let eviction = must_evict.then_some(EVICTION_INTERVAL);
+        let waits = [self.until_start(now), self.until_decisions(now), eviction];
+        let idle = self.context.poll_interval(IDLE_INTERVAL);
+        waits.into_iter().flatten().min().unwrap_or(idle).min(idle)
     }
 
     /// Returns the attempts that rows of a queue have.
@@ -399,6 +411,13 @@ fn executor_of(key: &LaneKey) -> (OutboxKind, String) {
         _ => &*key.queue.target,
     };
     (key.queue.kind, target.to_owned())
+}
+
+/// Returns `true` if rows of a queue must be evicted before others are read.
+fn must_evict(lanes: &Lanes, queue: &Queue, cursor: &QueueCursor) -> bool {
+    let is_large =
+        lanes.rows(queue) >= MAX_ROWS_IN_MEMORY || lanes.bytes(queue) >= MAX_BUFFERED_BYTES;
+    is_large && (cursor.has_more || lanes.requested_after(queue).is_some())
 }
 
 /// Returns `true` if more rows of a queue are to be read.

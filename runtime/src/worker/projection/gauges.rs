@@ -13,6 +13,8 @@ use crate::worker::projection::registered::{ErasedProjection, projection_worker}
 
 /// Interval at which the gauges are set.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Interval at which the gauges of a projection without events are set.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Timeout of the read model and the log.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,7 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
     let mut is_elsewhere = true;
     loop {
         changes.mark_unchanged();
+        let mut idle_at = None;
         let partitions = tokio::select! {
             biased;
             partitions = context.leases.not_elsewhere(&worker) => partitions.ok(),
@@ -37,6 +40,7 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
             is_elsewhere = partitions.is_empty();
         }
         if is_elsewhere {
+            idle_at = Some(Vec::new());
             if behind_since.take().is_some() {
                 clear(name);
             }
@@ -47,6 +51,7 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
                 () = context.clock().sleep(TIMEOUT) => None,
             };
             if let Some(lag) = &measured {
+                idle_at = (lag.events == 0).then(|| lag.heads.clone());
                 PROJECTION_LAG_EVENTS.set_count([name], lag.events);
                 set_state(name, lag.state.as_str());
                 behind_since = Some(context.now().saturating_sub(lag.age));
@@ -60,12 +65,32 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
             biased;
             () = context.stop.cancelled() => break,
             _ = changes.changed() => {}
-            () = context.clock().sleep(INTERVAL) => {}
+            () = until_next(&*projection, &context, idle_at) => {}
         }
     }
     if behind_since.is_some() {
         clear(name);
     }
+}
+
+/// Waits until the gauges are to be set again. A projection that has nothing to do, `idle_at` these
+/// heads of the log, is rarely measured until there are events or its state changes.
+async fn until_next(
+    projection: &dyn ErasedProjection,
+    context: &WorkerContext,
+    idle_at: Option<Vec<Position>>,
+) {
+    if let Some(heads) = idle_at {
+        let (mut moved, mut wake) = (projection.moved(), context.wake.clone());
+        tokio::select! {
+            biased;
+            _ = moved.changed() => {}
+            _ = wake.changed(), if context.is_notified() => {}
+            _ = context.store().wait_for_events(&heads), if !heads.is_empty() => {}
+            () = context.sleep(context.poll_interval(IDLE_INTERVAL)) => {}
+        }
+    }
+    context.clock().sleep(INTERVAL).await;
 }
 
 /// The events of the log that a projection has not processed.
@@ -74,6 +99,8 @@ struct Lag {
     events: u64,
     /// The age of the oldest of them; zero if there is none.
     age: Duration,
+    /// The heads of the log.
+    heads: Vec<Position>,
 }
 
 async fn measured(
@@ -95,7 +122,7 @@ async fn measured(
     let first = if after.is_empty() { Vec::new() } else { store.read_log(&after, 1).await? };
     let oldest = first.iter().map(|event| event.recorded_at).min();
     let age = oldest.map_or(Duration::ZERO, |at| context.shared.clock.now().since(at));
-    Ok(Lag { state: record.state, events, age })
+    Ok(Lag { state: record.state, events, age, heads })
 }
 
 fn events_after(heads: &[Position], at: Position) -> u64 {

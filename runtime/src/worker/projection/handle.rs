@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::Position;
 use composable_rust_core::projection::{ProjectionRecord, ProjectionState};
+use composable_rust_core::queue::Outbox as _;
 use composable_rust_core::store::{EventStore as _, StoreError};
 use futures_util::{Stream, stream};
 
@@ -49,10 +50,10 @@ pub struct ProjectionStatus {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectionWaitError {
-    /// The projection did not reach the position within the deadline.
+    /// The projection did not reach all positions within the deadline.
     #[error("the projection did not reach {position} within the deadline")]
     DeadlinePassed {
-        /// The position.
+        /// One that it may not have reached.
         position: Position,
     },
     /// The projection is being rebuilt, is paused, or has failed: it may not reach the position
@@ -90,8 +91,9 @@ impl ProjectionHandle {
         Ok(ProjectionStatus { state, done, of, positions })
     }
 
-    /// Waits until the event at `position` is projected. With the position of a command's receipt,
-    /// the read model then shows what the command wrote.
+    /// Waits until the events at `positions` are projected: one position, an `Option` of it as in a
+    /// command's receipt, or several. The read model then shows what these commands wrote. With the
+    /// positions that [`App::settled`](crate::App::settled) returns, it shows a whole workflow.
     ///
     /// # Errors
     ///
@@ -102,9 +104,12 @@ impl ProjectionHandle {
     /// Cancel safe: a dropped future has no effect.
     pub async fn wait_for(
         &self,
-        position: Position,
+        positions: impl IntoIterator<Item = Position>,
         deadline: Duration,
     ) -> Result<(), ProjectionWaitError> {
+        let mut missing: Vec<Position> = positions.into_iter().collect();
+        // Offset 0 is before the first event.
+        missing.retain(|position| position.offset > 0);
         let late = self.shared.clock.sleep(deadline);
         let seen = Mutex::new(ProjectionState::default());
         let mut moved = self.projection.moved();
@@ -112,11 +117,19 @@ impl ProjectionHandle {
             loop {
                 moved.mark_unchanged();
                 let ProjectionRecord { checkpoints, state, .. } = self.load().await?;
-                let is_reached = checkpoints.iter().any(|checkpoint| {
-                    checkpoint.partition == position.partition
-                        && checkpoint.offset >= position.offset
-                });
-                if is_reached && !self.is_blocked(position).await? {
+                let is_reached = |position: &Position| {
+                    let mut of = checkpoints.iter().filter(|c| c.partition == position.partition);
+                    of.any(|checkpoint| checkpoint.offset >= position.offset)
+                };
+                if missing.iter().all(is_reached) {
+                    while let Some(position) = missing.last() {
+                        if self.is_blocked(*position).await? {
+                            break;
+                        }
+                        missing.pop();
+                    }
+                }
+                if missing.is_empty() {
                     return Ok(());
                 }
                 match state {
@@ -133,14 +146,18 @@ impl ProjectionHandle {
                 }
             }
         };
-        tokio::select! {
+        let found = tokio::select! {
             biased;
-            found = watch => found,
-            () = late => Err(match lock(&seen).clone() {
+            found = watch => Some(found),
+            () = late => None,
+        };
+        found.unwrap_or_else(|| {
+            let position = missing.first().copied().unwrap_or(Position::new(0, 0));
+            Err(match lock(&seen).clone() {
                 ProjectionState::Running => ProjectionWaitError::DeadlinePassed { position },
                 state => ProjectionWaitError::NotRunning { state },
-            }),
-        }
+            })
+        })
     }
 
     /// Returns the last processed position of each partition, now and whenever one changes: at once
@@ -198,7 +215,9 @@ impl ProjectionHandle {
     ///   [`clear`](composable_rust_core::Projection::clear) failed, or because the projection
     ///   belongs to another log, whose read model is not touched.
     pub async fn rebuild(&self) -> Result<(), StoreError> {
-        self.projection.rebuild(self.shared.log.id, false).await
+        self.projection.rebuild(self.shared.log.id, false).await?;
+        self.wake_worker().await;
+        Ok(())
     }
 
     /// Rebuilds a projection that belongs to another log, which is gone: from now on it belongs to
@@ -209,7 +228,9 @@ impl ProjectionHandle {
     ///
     /// As [`ProjectionHandle::rebuild`].
     pub async fn adopt(&self) -> Result<(), StoreError> {
-        self.projection.rebuild(self.shared.log.id, true).await
+        self.projection.rebuild(self.shared.log.id, true).await?;
+        self.wake_worker().await;
+        Ok(())
     }
 
     /// Pauses the projection in all processes, within about a second.
@@ -219,7 +240,9 @@ impl ProjectionHandle {
     /// [`StoreError`]: the projection may still run. Pause it again.
     pub async fn pause(&self) -> Result<(), StoreError> {
         let log = self.shared.log.id;
-        self.projection.change_state(log, |_| Some(ProjectionState::Paused)).await
+        self.projection.change_state(log, |_| Some(ProjectionState::Paused)).await?;
+        self.wake_worker().await;
+        Ok(())
     }
 
     /// Resumes the projection within about a second, after it was paused or has failed. An
@@ -235,6 +258,15 @@ impl ProjectionHandle {
             Running | WaitingForNewerCode { .. } | Rebuilding => None,
             Paused | Failed { .. } => Some(if record.rebuilding { Rebuilding } else { Running }),
         };
-        self.projection.change_state(self.shared.log.id, resumed).await
+        self.projection.change_state(self.shared.log.id, resumed).await?;
+        self.wake_worker().await;
+        Ok(())
+    }
+
+    /// Wakes the process that runs the projection, which otherwise polls.
+    async fn wake_worker(&self) {
+        if let Err(error) = self.shared.store.wake_workers().await {
+            tracing::debug!(%error, "failed to wake the projection's worker; it polls");
+        }
     }
 }

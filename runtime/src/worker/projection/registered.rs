@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use composable_rust_core::codec::EncodedMessage;
@@ -90,6 +91,24 @@ pub(crate) trait ErasedProjection: Send + Sync {
     fn rebuild(&self, log: Uuid, adopts: bool) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Returns a counter that changes with the checkpoints and the state.
     fn moved(&self) -> watch::Receiver<u64>;
+    /// Returns the number of operations of the read model that are under way.
+    fn operations(&self) -> u64;
+}
+
+/// An operation of a read model that is under way.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn of(operations: &'a AtomicU64) -> Self {
+        operations.fetch_add(1, Ordering::SeqCst);
+        Self(operations)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A projection with its read model.
@@ -98,6 +117,8 @@ pub(crate) struct RegisteredProjection<P, M> {
     pub(crate) model: M,
     pub(crate) settings: ProjectionSettings,
     moved: watch::Sender<u64>,
+    /// The number of operations of the read model that are under way.
+    operations: AtomicU64,
     /// Held while a queued event is projected: one at a time.
     queued: Mutex<()>,
 }
@@ -109,7 +130,8 @@ where
 {
     pub(crate) fn new(projection: P, model: M, settings: ProjectionSettings) -> Self {
         let (moved, _) = watch::channel(0);
-        Self { projection, model, settings, moved, queued: Mutex::default() }
+        let (operations, queued) = (AtomicU64::new(0), Mutex::default());
+        Self { projection, model, settings, moved, operations, queued }
     }
 
     /// Records that the checkpoints or the state have changed.
@@ -124,6 +146,7 @@ where
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
         let limit = self.settings.timeout;
+        let _under_way = UnderWay::of(&self.operations);
         tokio::select! {
             biased;
             result = work => result.map_err(Into::into),
@@ -408,6 +431,10 @@ where
 
     fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
+    }
+
+    fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
     }
 }
 

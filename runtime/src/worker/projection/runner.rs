@@ -11,6 +11,7 @@ use composable_rust_core::projection::{ProjectionRecord, ProjectionState, ReadMo
 use composable_rust_core::queue::{Checkpoint, OutboxKind, Queue};
 use composable_rust_core::store::{EventStore as _, StoreError};
 use composable_rust_core::{Position, Projection, StreamId, Version};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::failures::Failures;
@@ -109,6 +110,8 @@ struct Runner<'r, P, M> {
     state: ProjectionState,
     /// The monotonic time of the last look at the record.
     looked: Option<Duration>,
+    /// A counter that rises when the record may have changed.
+    wake: watch::Receiver<u64>,
     page: PageSize,
     /// The maximum number of events of the next transaction.
     batch: usize,
@@ -138,6 +141,7 @@ where
             queue_pauses: BTreeMap::new(),
             state: ProjectionState::default(),
             looked: None,
+            wake: context.wake.clone(),
             page: PageSize::new(FIRST_PAGE, MAX_PAGE),
             batch: FIRST_BATCH,
         }
@@ -157,7 +161,7 @@ where
         while self.may_continue() {
             self.look().await?;
             if !is_active(&self.state) {
-                context.pause(STATE_POLL_INTERVAL).await;
+                self.rest(context.poll_interval(STATE_POLL_INTERVAL)).await;
                 continue;
             }
             self.paused.retain(|_, until| *until > context.now());
@@ -167,7 +171,7 @@ where
                 .map(|partition| Position::new(partition, self.offset(partition)))
                 .collect();
             if after.is_empty() {
-                context.pause(STATE_POLL_INTERVAL).await;
+                self.rest(STATE_POLL_INTERVAL).await;
                 continue;
             }
             let mut is_behind = false;
@@ -208,12 +212,20 @@ where
         at.map_or(0, |checkpoint| checkpoint.offset)
     }
 
-    /// Looks at the record, which operators change, once per poll interval.
+    /// Looks at the record, which operators change, once per poll interval, or when the store has
+    /// news.
     async fn look(&mut self) -> Result<(), Failure> {
         let now = self.context.now();
-        if self.looked.is_some_and(|looked| now.saturating_sub(looked) < STATE_POLL_INTERVAL) {
+        let is_recent = |looked| now.saturating_sub(looked) < STATE_POLL_INTERVAL;
+        let is_known = if self.context.is_notified() {
+            self.looked.is_some() && !self.wake.has_changed().unwrap_or(false)
+        } else {
+            self.looked.is_some_and(is_recent)
+        };
+        if is_known {
             return Ok(());
         }
+        self.wake.mark_unchanged();
         let loading = self.registered.load(self.context.shared.log.id);
         let record = self.registered.within(self.context.clock(), loading).await?;
         if let ProjectionState::Failed { reason } = &record.state {
@@ -303,15 +315,36 @@ where
         Ok(())
     }
 
-    async fn wait(&self, after: &[Position]) -> Result<(), StoreError> {
+    /// Waits for events after the given positions, or until the record is to be looked at.
+    async fn wait(&mut self, after: &[Position]) -> Result<(), StoreError> {
+        let pause = if self.paused.is_empty() {
+            self.context.poll_interval(STATE_POLL_INTERVAL)
+        } else {
+            STATE_POLL_INTERVAL
+        };
+        let store = self.context.store();
+        tokio::select! {
+            biased;
+            // After an error the log may have been restored, so the checkpoints are compared again.
+            waited = store.wait_for_events(after) => waited,
+            () = self.rest(pause) => Ok(()),
+        }
+    }
+
+    /// Waits for `pause`, until the store has news about the record or the leases, or until the
+    /// workers stop.
+    async fn rest(&mut self, pause: Duration) {
+        let mut leases = self.context.leases.changes();
+        if !self.may_continue() {
+            return;
+        }
         tokio::select! {
             biased;
             () = self.context.stop.cancelled() => {}
-            // After an error the log may have been restored, so the checkpoints are compared again.
-            waited = self.context.store().wait_for_events(after) => waited?,
-            () = self.context.clock().sleep(STATE_POLL_INTERVAL) => {}
+            _ = leases.changed() => {}
+            _ = self.wake.changed(), if self.context.is_notified() => self.looked = None,
+            () = self.context.sleep(pause) => {}
         }
-        Ok(())
     }
 
     /// Pauses the partitions whose queue of blocked events is full.

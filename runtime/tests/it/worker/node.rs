@@ -9,10 +9,13 @@ use std::time::Duration;
 use composable_rust_core::StreamId;
 use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::queue::{CheckpointAdvance, OutboxMessage};
-use composable_rust_core::store::{Append, AppendOutcome, EventStore, StoreError, StreamRow};
+use composable_rust_core::store::{
+    Append, AppendOutcome, EventStore, Presence, StoreError, StreamRow,
+};
 use composable_rust_testing::{Intercept, Intercepted, StoreCall, StreamRows};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,6 +262,11 @@ impl<S: EventStore> Intercept<S> for NodeProcess {
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.pass(call.method, made).await
+    }
+
+    /// The leases of a process that freezes or crashes expire.
+    fn attend(&self, _: &S, _: Uuid) -> Option<Box<dyn Presence>> {
+        None
     }
 
     fn load<'a>(&'a self, call: StoreCall, rows: StreamRows<'a>) -> StreamRows<'a> {

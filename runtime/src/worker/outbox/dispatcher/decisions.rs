@@ -12,6 +12,7 @@ use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
 use crate::worker::outbox::dispatcher::Dispatcher;
 use crate::worker::outbox::execution::RowExecutor;
 use crate::worker::outbox::lanes::LaneKey;
+use crate::worker::throttle::Throttle;
 
 /// Interval at which decisions are read while some may have been carried out.
 pub(super) const UNCONFIRMED_DECISION_POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,25 +26,32 @@ pub(super) struct CarriedOut {
 }
 
 impl<E: RowExecutor> Dispatcher<E> {
+    /// Returns the time until decisions are to be read; `None` if there can be none.
+    pub(super) fn until_decisions(&self, now: Duration) -> Option<Duration> {
+        if !self.deciding.is_empty() {
+            return None;
+        }
+        if !self.unconfirmed.is_empty() {
+            return Some(self.decisions.until_due(now, UNCONFIRMED_DECISION_POLL_INTERVAL));
+        }
+        let wait = self.decisions.until_due(now, DECISION_POLL_INTERVAL);
+        self.may_have_decisions.then_some(wait)
+    }
+
     /// Begins to carry out decisions. The lanes of their dead letters wait until it is confirmed.
     pub(super) async fn look_for_decisions(&mut self) -> Result<(), StoreError> {
-        if !self.deciding.is_empty() {
+        let now = self.context.now();
+        if self.until_decisions(now).is_none_or(|wait| !wait.is_zero()) {
             return Ok(());
         }
-        let interval = if self.unconfirmed.is_empty() {
-            DECISION_POLL_INTERVAL
-        } else {
-            UNCONFIRMED_DECISION_POLL_INTERVAL
-        };
-        if !self.decisions.admits(self.context.now(), interval) {
-            return Ok(());
-        }
+        self.decisions = Throttle::starting(now);
         // A row that is being parked may be behind a dead letter that was decided about.
         let is_parking = |queue: &Queue| self.partitions_parking.contains(&queue.partition);
         let queues = self.queues.iter().filter(|(queue, _)| !is_parking(queue));
         let held: BTreeMap<_, _> =
             queues.map(|(queue, of)| (queue.clone(), Arc::clone(&of.held))).collect();
         let (letters, has_more) = decided(&self.context, &held).await?;
+        self.may_have_decisions = held.len() < self.queues.len();
         if letters.is_empty() && self.unconfirmed.is_empty() {
             return Ok(());
         }
@@ -70,6 +78,7 @@ impl<E: RowExecutor> Dispatcher<E> {
             return;
         }
         if carried_out.has_more {
+            self.may_have_decisions = true;
             self.decisions.reset();
         }
         for (lane, mut position) in std::mem::take(&mut self.unconfirmed) {
