@@ -23,6 +23,11 @@ use crate::worker::worker_id::is_of_relay;
 
 /// Interval at which workers look for operators' decisions.
 pub(crate) const DECISION_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Returns the minimum interval between two looks for operators' decisions.
+pub(crate) fn decision_interval(context: &WorkerContext) -> Duration {
+    if context.is_notified() { Duration::ZERO } else { DECISION_POLL_INTERVAL }
+}
+
 /// Maximum decisions that are carried out at a time.
 const MAX_DECISIONS: usize = 50;
 

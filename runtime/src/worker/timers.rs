@@ -17,7 +17,7 @@ use crate::app::registry::Registry;
 use crate::instance::receive::InboundMessage;
 use crate::panic::guarded_future;
 use crate::worker::context::{UNTIL_WOKEN, WorkerContext};
-use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
+use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided, decision_interval};
 use crate::worker::leases::HeldLease;
 use crate::worker::outcome::{Delivered, Failure, truncate_error};
 use crate::worker::quarantine::{Quarantine, Suspicion, backoff_of_begun};
@@ -190,7 +190,8 @@ impl Timers {
             .collect();
         let (mut longest, mut deferred) = (self.context.poll_interval(MAX_WAIT), Vec::new());
         if self.may_have_decisions {
-            let wait = self.decisions.until_due(self.context.now(), DECISION_POLL_INTERVAL);
+            let interval = decision_interval(&self.context);
+            let wait = self.decisions.until_due(self.context.now(), interval);
             longest = longest.min(wait);
         }
         let due =
@@ -438,9 +439,8 @@ impl Timers {
 
     /// Carries out decisions about dead letters of timers.
     async fn carry_out_decisions(&mut self) -> Result<(), StoreError> {
-        if !self.may_have_decisions
-            || !self.decisions.admits(self.context.now(), DECISION_POLL_INTERVAL)
-        {
+        let interval = decision_interval(&self.context);
+        if !self.may_have_decisions || !self.decisions.admits(self.context.now(), interval) {
             return Ok(());
         }
         let queue = |category: &str, partition| Queue {

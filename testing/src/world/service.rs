@@ -77,7 +77,8 @@ impl<S: EventStore + Clone> Service<S> {
         let store = FaultyEventStore::new(Intercepted::layered(store, Calls::default()));
         let store = store.with_clock(environment.clock.clone());
         let process = Arc::new(Process::default());
-        let app = start(Intercepted::layered(store.clone(), Arc::clone(&process)), environment, &build);
+        let app =
+            start(Intercepted::layered(store.clone(), Arc::clone(&process)), environment, &build);
         Self { store, process, app, build: Box::new(build) }
     }
 

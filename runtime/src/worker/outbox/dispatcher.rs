@@ -191,6 +191,9 @@ impl<E: RowExecutor> Dispatcher<E> {
             }
             if let Err(error) = self.look_for_decisions().await {
                 tracing::debug!(%error, "failed to read decisions about dead letters; retrying");
+                if !context.pause(Duration::from_millis(200)).await {
+                    break;
+                }
             }
             self.start();
             let next = self.until_next();

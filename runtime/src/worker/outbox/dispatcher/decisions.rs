@@ -8,7 +8,7 @@ use composable_rust_core::queue::{Queue, QueuePosition};
 use composable_rust_core::store::StoreError;
 
 use crate::panic::guarded_future;
-use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided};
+use crate::worker::dead_letters::{carry_out, decided, decision_interval};
 use crate::worker::outbox::dispatcher::Dispatcher;
 use crate::worker::outbox::execution::RowExecutor;
 use crate::worker::outbox::lanes::LaneKey;
@@ -34,7 +34,7 @@ impl<E: RowExecutor> Dispatcher<E> {
         if !self.unconfirmed.is_empty() {
             return Some(self.decisions.until_due(now, UNCONFIRMED_DECISION_POLL_INTERVAL));
         }
-        let wait = self.decisions.until_due(now, DECISION_POLL_INTERVAL);
+        let wait = self.decisions.until_due(now, decision_interval(&self.context));
         self.may_have_decisions.then_some(wait)
     }
 
