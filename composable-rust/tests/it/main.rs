@@ -3,6 +3,7 @@
 mod broker;
 mod connect;
 mod deadly;
+mod idle;
 mod process;
 mod projections;
 mod rolling;

@@ -48,6 +48,8 @@ pub(crate) struct Relay {
 /// Maximum events that are published at a time. A transaction takes half of the time at 1,000
 /// messages, a fifth at 5,000.
 const MAX_BATCH: usize = 5_000;
+/// Interval at which a relay checks whether its publisher is to be closed.
+const UNUSED_PUBLISHER_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows of parked streams that are read at a time.
 const PARKED_STREAMS_PAGE: usize = 100;
 /// Maximum messages of a parked stream that are published at a time.
@@ -424,7 +426,11 @@ impl LogHandler for Relay {
             if self.parked.is_empty() { IDLE_POLL_INTERVAL } else { DECISION_POLL_INTERVAL };
         // An open publisher is to be closed when it is unused.
         let is_open = self.bus.publishers.is_unused(&self.key);
-        if is_open { interval } else { context.poll_interval(interval) }
+        if is_open {
+            interval.min(UNUSED_PUBLISHER_POLL_INTERVAL)
+        } else {
+            context.poll_interval(interval)
+        }
     }
 
     fn hears_of_work(&self) -> bool {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use self::failures::Failures;
 use crate::instance::load::size;
-use crate::worker::context::WorkerContext;
+use crate::worker::context::{UNTIL_WOKEN, WorkerContext};
 use crate::worker::follower::compare_with_log;
 use crate::worker::leases::HeldLease;
 use crate::worker::outcome::Failure;
@@ -32,8 +32,12 @@ const FIRST_PAGE: usize = 16;
 const MAX_PAGE: usize = 500;
 /// Maximum partitions that one page has events of.
 const MAX_PAGE_PARTITIONS: usize = 16;
-/// Poll interval of the projection's state, which operators change.
+/// Interval at which a projection that cannot continue tries again.
 const STATE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the projection's record, which operators change, is read without news.
+const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum interval between two reads of the record, unless the store is in memory.
+const MIN_RECORD_INTERVAL: Duration = Duration::from_secs(1);
 /// Events of the first transaction.
 const FIRST_BATCH: usize = 64;
 
@@ -112,6 +116,8 @@ struct Runner<'r, P, M> {
     looked: Option<Duration>,
     /// A counter that rises when the record may have changed.
     wake: watch::Receiver<u64>,
+    /// `true` if it has risen since the last look.
+    may_have_changed: bool,
     page: PageSize,
     /// The maximum number of events of the next transaction.
     batch: usize,
@@ -142,6 +148,7 @@ where
             state: ProjectionState::default(),
             looked: None,
             wake: context.wake.clone(),
+            may_have_changed: false,
             page: PageSize::new(FIRST_PAGE, MAX_PAGE),
             batch: FIRST_BATCH,
         }
@@ -161,7 +168,7 @@ where
         while self.may_continue() {
             self.look().await?;
             if !is_active(&self.state) {
-                self.rest(context.poll_interval(STATE_POLL_INTERVAL)).await;
+                self.rest(self.until_look()).await;
                 continue;
             }
             self.paused.retain(|_, until| *until > context.now());
@@ -212,20 +219,26 @@ where
         at.map_or(0, |checkpoint| checkpoint.offset)
     }
 
-    /// Looks at the record, which operators change, once per poll interval, or when the store has
+    /// Returns the time until the record is to be looked at.
+    fn until_look(&self) -> Duration {
+        let Some(looked) = self.looked else { return Duration::ZERO };
+        let interval = match (self.context.is_notified(), self.may_have_changed) {
+            (true, true) => return Duration::ZERO,
+            (true, false) => return UNTIL_WOKEN,
+            (false, true) => MIN_RECORD_INTERVAL,
+            (false, false) => RECORD_POLL_INTERVAL,
+        };
+        (looked + interval).saturating_sub(self.context.now())
+    }
+
+    /// Looks at the record, which operators change, once per poll interval, or when there may be
     /// news.
     async fn look(&mut self) -> Result<(), Failure> {
         let now = self.context.now();
-        let is_recent = |looked| now.saturating_sub(looked) < STATE_POLL_INTERVAL;
-        let is_known = if self.context.is_notified() {
-            self.looked.is_some() && !self.wake.has_changed().unwrap_or(false)
-        } else {
-            self.looked.is_some_and(is_recent)
-        };
-        if is_known {
+        if !self.until_look().is_zero() {
             return Ok(());
         }
-        self.wake.mark_unchanged();
+        self.may_have_changed = false;
         let loading = self.registered.load(self.context.shared.log.id);
         let record = self.registered.within(self.context.clock(), loading).await?;
         if let ProjectionState::Failed { reason } = &record.state {
@@ -317,10 +330,9 @@ where
 
     /// Waits for events after the given positions, or until the record is to be looked at.
     async fn wait(&mut self, after: &[Position]) -> Result<(), StoreError> {
-        let pause = if self.paused.is_empty() {
-            self.context.poll_interval(STATE_POLL_INTERVAL)
-        } else {
-            STATE_POLL_INTERVAL
+        let pause = match self.paused.is_empty() {
+            true => self.until_look(),
+            false => self.until_look().min(STATE_POLL_INTERVAL),
         };
         let store = self.context.store();
         tokio::select! {
@@ -342,7 +354,7 @@ where
             biased;
             () = self.context.stop.cancelled() => {}
             _ = leases.changed() => {}
-            _ = self.wake.changed(), if self.context.is_notified() => self.looked = None,
+            _ = self.wake.changed(), if !self.may_have_changed => self.may_have_changed = true,
             () = self.context.sleep(pause) => {}
         }
     }
