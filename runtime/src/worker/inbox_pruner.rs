@@ -27,10 +27,7 @@ pub(crate) async fn prune(context: Arc<WorkerContext>) {
     // A message counts as late by the clock of its sender, and one that is not late may wait before
     // it is handled.
     let age = retention.saturating_add(retention / 8);
-    let interval = match context.is_notified() {
-        true => (age / PART_OF_AGE).max(INTERVAL),
-        false => INTERVAL,
-    };
+    let interval = if context.is_notified() { (age / PART_OF_AGE).max(INTERVAL) } else { INTERVAL };
     loop {
         let now = context.now();
         let mut has_more = false;

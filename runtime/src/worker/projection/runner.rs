@@ -222,7 +222,8 @@ where
     /// Returns the time until the record is to be looked at.
     fn until_look(&self) -> Duration {
         let Some(looked) = self.looked else { return Duration::ZERO };
-        let interval = match (self.context.is_notified(), self.may_have_changed) {
+        let may_have_changed = self.may_have_changed || self.wake.has_changed().unwrap_or(false);
+        let interval = match (self.context.is_notified(), may_have_changed) {
             (true, true) => return Duration::ZERO,
             (true, false) => return UNTIL_WOKEN,
             (false, true) => MIN_RECORD_INTERVAL,
@@ -239,6 +240,7 @@ where
             return Ok(());
         }
         self.may_have_changed = false;
+        self.wake.mark_unchanged();
         let loading = self.registered.load(self.context.shared.log.id);
         let record = self.registered.within(self.context.clock(), loading).await?;
         if let ProjectionState::Failed { reason } = &record.state {
@@ -330,10 +332,8 @@ where
 
     /// Waits for events after the given positions, or until the record is to be looked at.
     async fn wait(&mut self, after: &[Position]) -> Result<(), StoreError> {
-        let pause = match self.paused.is_empty() {
-            true => self.until_look(),
-            false => self.until_look().min(STATE_POLL_INTERVAL),
-        };
+        let longest = if self.paused.is_empty() { UNTIL_WOKEN } else { STATE_POLL_INTERVAL };
+        let pause = self.until_look().min(longest);
         let store = self.context.store();
         tokio::select! {
             biased;
