@@ -29,7 +29,7 @@ pub enum SettleError {
     /// The workflow has not come to rest within the deadline.
     #[error("the workflow has not come to rest within the deadline: {waiting}")]
     DeadlinePassed {
-        /// What was found last that has still to be done.
+        /// The work that was found last and has still to be done.
         waiting: String,
     },
     /// The store is unavailable. Try again.
