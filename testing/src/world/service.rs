@@ -77,8 +77,7 @@ impl<S: EventStore + Clone> Service<S> {
         let store = FaultyEventStore::new(Intercepted::layered(store, Calls::default()));
         let store = store.with_clock(environment.clock.clone());
         let process = Arc::new(Process::default());
-        let app =
-            start(Intercepted::layered(store.clone(), Arc::clone(&process)), environment, &build);
+        let app = start(store_of(&store, &process), environment, &build);
         Self { store, process, app, build: Box::new(build) }
     }
 
@@ -95,9 +94,14 @@ impl<S: EventStore + Clone> Service<S> {
     /// Starts the next process, and drops the app of the last one.
     pub(super) fn start_again(&mut self, environment: &Environment) {
         self.process = Arc::default();
-        let store = Intercepted::layered(self.store.clone(), Arc::clone(&self.process));
+        let store = store_of(&self.store, &self.process);
         self.app = start(store, environment, &self.build);
     }
+}
+
+/// Returns a store as a process reaches it.
+fn store_of<S: Clone>(store: &S, process: &Arc<Process>) -> Intercepted<S, Process> {
+    Intercepted::layered(store.clone(), Arc::clone(process))
 }
 
 fn start(
