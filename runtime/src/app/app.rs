@@ -94,7 +94,9 @@ impl App {
 
     /// The policies over the log of this service: their names, the categories that they follow, and
     /// `true` for those that start at the beginning of the log.
-    pub(crate) fn policies_of_log(&self) -> impl Iterator<Item = (&str, &'static str, bool)> {
+    pub(crate) fn policies_of_log(
+        &self,
+    ) -> impl Iterator<Item = (&str, &'static [&'static str], bool)> {
         self.0.workers.policies_of_log(&self.0.registry)
     }
 

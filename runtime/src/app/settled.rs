@@ -150,8 +150,8 @@ impl Workflow<'_> {
 
     /// Finds an event up to `heads` that a policy has not processed.
     async fn unprocessed_event(&self, heads: &[Position]) -> Result<Option<String>, StoreError> {
-        let mut done: Vec<(String, &str, BTreeMap<u16, u64>)> = Vec::new();
-        for (name, category, from_start) in self.app.policies_of_log() {
+        let mut done: Vec<(String, &[&str], BTreeMap<u16, u64>)> = Vec::new();
+        for (name, categories, from_start) in self.app.policies_of_log() {
             let worker = WorkerId::Policy(name.to_owned()).to_string();
             let stored = self.shared.store.load_checkpoints(&worker).await?;
             let stored: BTreeMap<u16, u64> =
@@ -162,7 +162,7 @@ impl Workflow<'_> {
                 let offset = stored.get(&head.partition).copied();
                 (head.partition, offset.unwrap_or_else(|| begins_at(head)))
             };
-            done.push((name.to_owned(), category, heads.iter().map(of).collect()));
+            done.push((name.to_owned(), categories, heads.iter().map(of).collect()));
         }
         let first = |head: &Position| {
             let offsets = done.iter().filter_map(|(_, _, at)| at.get(&head.partition));
@@ -175,7 +175,8 @@ impl Workflow<'_> {
         }
         let is_behind = |category: &str, at: Position| {
             let policy = done.iter().find(|(_, of, done)| {
-                *of == category && done.get(&at.partition).is_some_and(|done| *done < at.offset)
+                of.contains(&category)
+                    && done.get(&at.partition).is_some_and(|done| *done < at.offset)
             });
             policy.map(|(name, _, _)| format!("the policy `{name}` has not processed an event"))
         };

@@ -322,7 +322,7 @@ impl WorkerSet {
     pub(crate) fn policies_of_log<'a>(
         &'a self,
         registry: &'a Registry,
-    ) -> impl Iterator<Item = (&'a str, &'static str, bool)> {
+    ) -> impl Iterator<Item = (&'a str, &'static [&'static str], bool)> {
         self.policies.iter().filter_map(|policy| {
             Some((&*policy.name, followed(policy, registry)?, policy.settings.from_start))
         })
