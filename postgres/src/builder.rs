@@ -101,9 +101,9 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// The poll interval for commits of other processes while no notifications are received.
-    /// Default: 250 milliseconds. While they are received, the log is polled 20 times more rarely,
-    /// for those that are lost.
+    /// The poll interval for commits of other processes. Default: 250 milliseconds. Notifications
+    /// announce commits faster; polling finds those whose notification is lost. A task that waits
+    /// for work polls at the same interval.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));
         self

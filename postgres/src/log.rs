@@ -76,7 +76,7 @@ pub(crate) async fn wait_for_events(
     after: &[Position],
 ) -> Result<(), StoreError> {
     store.heads.listen();
-    let mut next_poll = Instant::now() + store.heads.until_poll();
+    let mut next_poll = Instant::now() + store.heads.poll_interval;
     loop {
         let changed = store.heads.changed();
         tokio::pin!(changed);
@@ -86,7 +86,7 @@ pub(crate) async fn wait_for_events(
         }
         if tokio::time::timeout_at(next_poll, changed).await.is_err() {
             store.poll_heads().await?;
-            next_poll = Instant::now() + store.heads.until_poll();
+            next_poll = Instant::now() + store.heads.poll_interval;
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -32,11 +32,6 @@ const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_n
      from unnest($2) part";
 /// The prefix of the part of a payload that announces work; the sender's name follows.
 const WORK: &str = "work@";
-/// The number of poll intervals between two polls while notifications are received: only those of a
-/// process that died between its commit and its notification are missing then.
-const INTERVALS_WHILE_LISTENING: u32 = 20;
-/// The interval at which waiting workers are woken while no notifications are received.
-const WAKE_INTERVAL_WITHOUT_LISTENING: Duration = Duration::from_secs(1);
 /// The wait before a connection is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -93,10 +88,6 @@ struct Heads {
     own_work: AtomicU64,
     /// Notified when `committed` or `own_work` rises.
     committing: Notify,
-    /// `true` while notifications of other processes are received.
-    is_listening: AtomicBool,
-    /// The time at which waiting workers were last woken without news.
-    woken_without_news: StdMutex<Option<Instant>>,
 }
 
 impl HeadTracker {
@@ -150,20 +141,9 @@ impl HeadTracker {
         self.listen();
         let mut work = self.heads.work.subscribe();
         let changed = work.wait_for(|count| *count != seen);
-        if let Ok(Ok(count)) = timeout(self.poll_interval, changed).await {
-            return *count;
-        }
-        self.heads.wake_without_news();
-        *self.heads.work.borrow()
-    }
-
-    /// Returns the time until the log is to be polled again.
-    pub(crate) fn until_poll(&self) -> Duration {
-        let is_listening = self.heads.is_listening.load(Ordering::SeqCst);
-        if is_listening {
-            self.poll_interval * INTERVALS_WHILE_LISTENING
-        } else {
-            self.poll_interval
+        match timeout(self.poll_interval, changed).await {
+            Ok(Ok(count)) => *count,
+            Ok(Err(_)) | Err(_) => seen,
         }
     }
 
@@ -215,34 +195,7 @@ impl Heads {
             work: watch::Sender::new(1),
             own_work: AtomicU64::new(0),
             committing: Notify::new(),
-            is_listening: AtomicBool::new(false),
-            woken_without_news: StdMutex::default(),
         }
-    }
-
-    /// Wakes the waiting workers while no notifications are received, once per interval.
-    fn wake_without_news(&self) {
-        if self.is_listening.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut woken = self.woken_without_news.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = *woken.get_or_insert_with(Instant::now);
-        if begun.elapsed() >= WAKE_INTERVAL_WITHOUT_LISTENING {
-            *woken = Some(Instant::now());
-            self.has_work();
-        }
-    }
-
-    /// Records that notifications are received until the guard is dropped. Those sent meanwhile may
-    /// be lost, if the connection was lost before.
-    fn listening(&self) -> Listening<'_> {
-        let mut woken = self.woken_without_news.lock().unwrap_or_else(PoisonError::into_inner);
-        if woken.take().is_some() {
-            self.has_work();
-        }
-        drop(woken);
-        self.is_listening.store(true, Ordering::SeqCst);
-        Listening(self)
     }
 
     fn on_notification(&self, part: &str) {
@@ -280,15 +233,6 @@ impl Heads {
                 self.rising.notify_waiters();
             }
         }
-    }
-}
-
-/// The time in which notifications are received.
-struct Listening<'a>(&'a Heads);
-
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        self.0.is_listening.store(false, Ordering::SeqCst);
     }
 }
 
@@ -376,7 +320,6 @@ async fn receive_notifications(
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
-    let _listening = heads.listening();
     // Notifications that are lost with a connection are made up for by the next poll.
     loop {
         match timeout(CHECK_INTERVAL, listener.try_recv()).await {

@@ -24,7 +24,7 @@ use crate::worker::retry::dependency_backoff;
 /// Events of one partition that the first page has. Later pages depend on the events' size.
 const FIRST_PAGE: usize = 500;
 /// Interval at which a log without news is read.
-pub(crate) const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Handles the events of the log.
 pub(crate) trait LogHandler: Send + Sync {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Interval at which the workers are woken without news, in case a notification was lost.
-const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(10);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after the store could not be waited on.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
