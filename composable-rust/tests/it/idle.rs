@@ -97,8 +97,7 @@ async fn an_idle_app_rarely_asks_the_database() {
     let before = transactions(&pool).await;
     tokio::time::sleep(WINDOW).await;
     let count = transactions(&pool).await - before;
-    let per_second = count as f64 / WINDOW.as_secs_f64();
-    println!("{count} statements in {WINDOW:?}: {per_second:.2} per second");
-    assert!(per_second < 3.0);
+    println!("{count} transactions in {WINDOW:?}");
+    assert!(count < 600, "{count} transactions in {WINDOW:?}");
     app.shutdown(Duration::from_secs(5)).await;
 }
