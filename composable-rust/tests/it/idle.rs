@@ -40,8 +40,7 @@ struct Seen;
 
 impl Projection for Seen {
     const NAME: &'static str = "seen";
-    const CATEGORIES: &'static [&'static str] = &[Lamp::CATEGORY];
-    type Event = Flip;
+    type Events = Lamp;
     type Connection = PgConnection;
 
     async fn project(

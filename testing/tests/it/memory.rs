@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
+use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _, Pause};
 use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::environment::SystemClock;
 use composable_rust_testing::conformance::StoreBackend;
@@ -82,7 +82,7 @@ async fn changes_of_leases_are_told() {
     assert!(has_news().await && !has_news().await);
     store.change_leases(&request(1, 1, LeaseAction::Renew)).await.unwrap();
     assert!(!has_news().await, "a renewal is no news");
-    store.set_paused(true).await.unwrap();
+    store.pause(Pause::LOG, None).await.unwrap();
     assert!(has_news().await);
     // Another process without presence seizes the lease, and dies.
     store.change_leases(&request(2, 1, LeaseAction::Seize)).await.unwrap();

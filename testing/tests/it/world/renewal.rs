@@ -268,8 +268,7 @@ pub(crate) struct Ledger;
 
 impl Projection for Ledger {
     const NAME: &'static str = "ledger";
-    const CATEGORIES: &'static [&'static str] = &[Renewal::CATEGORY];
-    type Event = RenewalEvent;
+    type Events = Renewal;
     type Connection = Takings;
 
     async fn project(
