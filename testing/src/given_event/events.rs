@@ -84,13 +84,13 @@ use crate::failure::{Failure, code, pretty, type_code};
 /// # Panics
 ///
 /// Panics if the event does not survive encoding.
+#[must_use = "nothing is tested before `.policy(…)`, `.follower(…)` or `.projection(…)`"]
 #[track_caller]
 pub fn given_event<T: Target>(id: &Id<T>, event: T::Event) -> GivenEvents<T> {
     GivenEvents { stored: Vec::new(), set: PhantomData }.event(id, event)
 }
 
 /// Events before they are handed to a policy, a follower or a projection; see [`given_event`].
-#[must_use = "nothing is tested before `.policy(…)`, `.follower(…)` or `.projection(…)`"]
 pub struct GivenEvents<S: EventSet> {
     pub(super) stored: Vec<StoredEvent>,
     set: PhantomData<fn() -> S>,
@@ -103,6 +103,7 @@ impl<S: EventSet> GivenEvents<S> {
     /// # Panics
     ///
     /// Panics if the event does not survive encoding.
+    #[must_use]
     #[track_caller]
     pub fn event<T: Target>(mut self, id: &Id<T>, event: T::Event) -> Self {
         if let Some(failure) = message_failure("The given event", &event) {
@@ -127,6 +128,7 @@ impl<S: EventSet> GivenEvents<S> {
     }
 
     /// Sets the time at which the last event was recorded. Default: [`Timestamp::EPOCH`].
+    #[must_use]
     pub fn at(mut self, recorded_at: Timestamp) -> Self {
         if let Some(last) = self.stored.last_mut() {
             last.recorded_at = recorded_at;
@@ -135,6 +137,7 @@ impl<S: EventSet> GivenEvents<S> {
     }
 
     /// Sets the user for whom the last event was recorded. Default: none.
+    #[must_use]
     pub fn by(mut self, user: impl Into<String>) -> Self {
         if let Some(last) = self.stored.last_mut() {
             last.metadata = text(&metadata(last.id.0, Some(user.into())));
@@ -146,6 +149,7 @@ impl<S: EventSet> GivenEvents<S> {
     /// and a projection's `erase` is called.
     ///
     /// [`erase_stream`]: composable_rust_core::store::EventStore::erase_stream
+    #[must_use]
     pub fn erased(mut self) -> Self {
         if let Some(last) = self.stored.last_mut() {
             (last.content, last.metadata) = (StoredContent::Erased, String::new());
@@ -155,6 +159,7 @@ impl<S: EventSet> GivenEvents<S> {
 
     /// Reads the events as those of another set, for a policy over several targets or over some of
     /// their events. A projection always reads its own set.
+    #[must_use]
     pub fn read_as<Other: EventSet>(self) -> GivenEvents<Other> {
         GivenEvents { stored: self.stored, set: PhantomData }
     }

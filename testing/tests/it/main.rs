@@ -9,6 +9,7 @@ mod fake_gateway;
 mod faults;
 mod faulty;
 mod given;
+mod given_event;
 mod given_failures;
 mod like_the_store;
 mod memory;
