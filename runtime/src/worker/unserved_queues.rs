@@ -75,6 +75,7 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
 /// stop.
 async fn wait_for_news(context: &WorkerContext) -> bool {
     let (mut wake, mut leases) = (context.wake.clone(), context.leases.changes());
+    wake.mark_unchanged();
     tokio::select! {
         biased;
         () = context.stop.cancelled() => false,

@@ -11,7 +11,7 @@ use super::service::Service;
 /// The number of times that all tasks run without any sign of activity before a world is at rest.
 const QUIET_TURNS: u32 = 8;
 /// The number of the store's calls at one moment after which a world does not come to rest.
-const MAX_CALLS: u64 = 60_000;
+const MAX_CALLS: u64 = 10_000;
 /// The real time for which another thread's work on a store or a read model is waited for. After
 /// it, the work counts as waiting for a later moment.
 const MAX_REAL_WAIT: Duration = Duration::from_secs(5);

@@ -82,6 +82,7 @@ async fn until_next(
 ) {
     if let Some(heads) = idle_at {
         let (mut moved, mut wake) = (projection.moved(), context.wake.clone());
+        wake.mark_unchanged();
         tokio::select! {
             biased;
             _ = moved.changed() => {}
