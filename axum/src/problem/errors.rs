@@ -17,6 +17,22 @@ pub(crate) fn internal(code: &'static str, error: &(dyn Error + 'static)) -> Pro
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code)
 }
 
+impl Problem {
+    /// The problem of an error that clients cannot correct, such as that of a query: status 500 and
+    /// the code `internal`. The log has the error; the response has no text of it.
+    ///
+    /// ```
+    /// use composable_rust_axum::Problem;
+    ///
+    /// let error = std::io::Error::other("password of app is wrong");
+    /// let problem = Problem::internal(&error);
+    /// assert_eq!((problem.code(), problem.detail()), ("internal", None));
+    /// ```
+    pub fn internal(error: &(dyn Error + 'static)) -> Self {
+        internal("internal", error)
+    }
+}
+
 /// Returns the problem of a store that does not answer.
 fn unavailable(error: &(dyn Error + 'static)) -> Problem {
     tracing::warn!(error, "the store is unavailable; responding with status 503");
