@@ -3,15 +3,20 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use composable_rust_core::Timestamp;
+use composable_rust_core::environment::Clock;
 use composable_rust_core::store::{EventStore, Presence, StoreError};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
+use crate::MockClock;
 use crate::intercept::{CallKind, Intercept, StoreCall, StreamRows};
 
-/// A process. Once it has crashed, none of its calls reaches the store, and none returns.
+/// A process. Once it has crashed, none of its calls reaches the store, and neither a call nor a
+/// sleep returns.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     has_crashed: AtomicBool,
@@ -59,6 +64,32 @@ impl<S: EventStore> Intercept<S> for Process {
         let presence = Arc::new(Mutex::new(Some(store.attend(holder)?)));
         lock(&self.presences).push(Arc::clone(&presence));
         Some(Box::new(CrashingPresence(presence)))
+    }
+}
+
+/// The clock of a process.
+#[derive(Debug)]
+pub(super) struct ProcessClock {
+    pub(super) clock: MockClock,
+    pub(super) process: Arc<Process>,
+}
+
+impl Clock for ProcessClock {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let (sleep, process) = (self.clock.sleep(duration), Arc::clone(&self.process));
+        Box::pin(async move {
+            process.alive().await;
+            sleep.await;
+            process.alive().await;
+        })
     }
 }
 

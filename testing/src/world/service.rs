@@ -8,7 +8,7 @@ use composable_rust_core::store::EventStore;
 use composable_rust_runtime::{App, AppBuilder};
 use uuid::Uuid;
 
-use super::process::{Calls, Process};
+use super::process::{Calls, Process, ProcessClock};
 use crate::intercept::Intercepted;
 use crate::{FaultyEventStore, MockClock, SeededRng, SequentialIds};
 
@@ -77,7 +77,7 @@ impl<S: EventStore + Clone> Service<S> {
         let store = FaultyEventStore::new(Intercepted::layered(store, Calls::default()));
         let store = store.with_clock(environment.clock.clone());
         let process = Arc::new(Process::default());
-        let app = start(store_of(&store, &process), environment, &build);
+        let app = start(&store, &process, environment, &build);
         Self { store, process, app, build: Box::new(build) }
     }
 
@@ -94,23 +94,20 @@ impl<S: EventStore + Clone> Service<S> {
     /// Starts the next process, and drops the app of the last one.
     pub(super) fn start_again(&mut self, environment: &Environment) {
         self.process = Arc::default();
-        let store = store_of(&self.store, &self.process);
-        self.app = start(store, environment, &self.build);
+        self.app = start(&self.store, &self.process, environment, &self.build);
     }
 }
 
-/// Returns a store as a process reaches it.
-fn store_of<S: Clone>(store: &S, process: &Arc<Process>) -> Intercepted<S, Process> {
-    Intercepted::layered(store.clone(), Arc::clone(process))
-}
-
-fn start(
-    store: impl EventStore,
+/// Starts the app of a process, which reaches store and clock only while the process lives.
+fn start<S: EventStore + Clone>(
+    store: &S,
+    process: &Arc<Process>,
     environment: &Environment,
     build: &dyn Fn(AppBuilder) -> AppBuilder,
 ) -> App {
     let Environment { clock, ids, rng } = environment.clone();
-    let builder = App::builder(store).clock(clock);
+    let store: Intercepted<S, Process> = Intercepted::layered(store.clone(), Arc::clone(process));
+    let builder = App::builder(store).clock(ProcessClock { clock, process: Arc::clone(process) });
     let builder = builder.ids(SharedIds(ids)).rng(SharedRng(rng));
     let app = build(builder).build().unwrap_or_else(|error| panic!("{error}"));
     app.start();

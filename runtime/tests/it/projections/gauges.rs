@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use composable_rust_core::queue::Outbox as _;
 use composable_rust_testing::{Fault, FaultyEventStore};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 
@@ -93,6 +94,8 @@ async fn the_gauges_rise_while_the_projection_is_stuck() {
 
     // The state of the log is unknown, so the projection may be behind.
     store.next_reads(std::iter::repeat_n(Fault::FailBefore, 10_000));
+    // An idle projection on this store is measured when the store wakes its workers.
+    memory.wake_workers().await.unwrap();
     pass(100).await;
     assert!(gauges.lag().0 >= 90.0, "{:?}", gauges.lag());
     store.recover();
