@@ -21,8 +21,8 @@ use super::{OldInput, Partners, SagaContext, SagaStep};
 /// Events hold the names of steps and the saga's decisions. So steps may be added anywhere in
 /// [`STEPS`](Self::STEPS) and reordered: a saga in progress goes on with the task that it waits
 /// for, and then with the steps after it. A step that may be stored is renamed with
-/// `#[serde(rename = "…")]`, and left out with [`SagaStep::skip`], not removed. Code that does not
-/// know a step leaves its messages to code that does.
+/// `#[serde(rename = "…")]`, and left out with [`SagaStep::skipped`], not removed. Code that does
+/// not know a step leaves its messages to code that does.
 ///
 /// # Example: an order that is charged
 ///

@@ -133,9 +133,11 @@ impl<S: LinearSaga> Saga<S> {
                 let next = self.next_to_undo(None, !self.not_undone.is_empty(), input, &saga);
                 record(SagaEvent::Done { task, next, at })
             }
-            // It did not happen: undo the steps before it.
-            (Meaning::Refused, Task::Do(_)) => {
-                let next = self.next_to_undo(None, false, input, &saga);
+            // It did not happen: undo the steps before it. If it was requested more than once, only
+            // one of the requests is known not to have happened: undo the step itself too.
+            (Meaning::Refused, Task::Do(refused)) => {
+                let unknown = (self.timeouts > 0).then_some(refused);
+                let next = self.next_to_undo(unknown, false, input, &saga);
                 record(SagaEvent::Refused { task, next, at })
             }
             (Meaning::Refused, Task::Undo(_)) => {
@@ -208,7 +210,7 @@ fn after<S: LinearSaga>(step: S) -> &'static [S] {
         Some(index) => &S::STEPS[index + 1..],
         None => panic!(
             "`STEPS` of the saga `{}` lacks {step:?}, for which a saga waits; put it back, and \
-             leave it out with `SagaStep::skip`",
+             leave it out with `SagaStep::skipped`",
             S::NAME
         ),
     }

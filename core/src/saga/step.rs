@@ -12,6 +12,8 @@ use crate::{Message as _, Reactions, after, effects};
 
 /// Limits the time limit of repeated requests to 128 (2⁷) times the first.
 const MAX_DOUBLINGS: u32 = 7;
+/// The time limit of undoing a step that has no limit.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
 
 /// The definition of a step: its request, its undo, its time limit and its retries.
 ///
@@ -23,6 +25,7 @@ pub struct SagaStep<S: LinearSaga> {
     undo: Option<ErasedRequest>,
     limit: Option<Duration>,
     retries: Option<u32>,
+    is_skipped: bool,
     saga: PhantomData<fn() -> S>,
 }
 
@@ -64,7 +67,8 @@ impl<S: LinearSaga> SagaStep<S> {
     }
 
     fn from(action: Action) -> Self {
-        Self { action, undo: None, limit: None, retries: None, saga: PhantomData }
+        let is_skipped = matches!(action, Action::Skip);
+        Self { action, undo: None, limit: None, retries: None, is_skipped, saga: PhantomData }
     }
 
     /// Returns a step that waits for `duration` and then is done.
@@ -72,15 +76,27 @@ impl<S: LinearSaga> SagaStep<S> {
         Self::from(Action::Pause(duration))
     }
 
-    /// Returns a step that is left out, both doing and undoing.
+    /// Returns a step that is left out because this saga has nothing to do in it.
+    ///
+    /// The decision may depend on the input only. To leave out a step of which sagas under way may
+    /// have sent the request, use [`skipped`](Self::skipped), which keeps its undo: a saga that
+    /// waits for a step that has become `skip()` moves on at the next reply or timeout, and never
+    /// undoes the step.
     pub fn skip() -> Self {
         Self::from(Action::Skip)
+    }
+
+    /// Leaves the step out from now on. A saga that has sent its request before still waits for the
+    /// reply, and undoes the step if a later one fails.
+    pub fn skipped(mut self) -> Self {
+        self.is_skipped = true;
+        self
     }
 
     /// Sets the time after which the step counts as timed out. Default: none; the saga waits for
     /// the reply.
     ///
-    /// Also the time after which undoing is requested again. Each repetition of a request has twice
+    /// Also the time after which undoing is requested again; 60 seconds if the step has none. Each repetition of a request has twice
     /// the time of the one before it, up to 128 times the first. A limit that the step has already
     /// stays, so a limit for all steps can follow the `match`.
     pub fn within(mut self, limit: Duration) -> Self {
@@ -98,7 +114,7 @@ impl<S: LinearSaga> SagaStep<S> {
     }
 
     pub(super) fn is_skipped(&self) -> bool {
-        matches!(self.action, Action::Skip)
+        self.is_skipped
     }
 
     pub(super) fn has_undo(&self) -> bool {
@@ -120,7 +136,7 @@ impl<S: LinearSaga> SagaStep<S> {
     /// Returns the meaning of a reply to `task`, or of its timeout.
     pub(super) fn judge(&self, task: Task<S>, reply: Option<&SagaReply>) -> Meaning {
         match (reply, &self.action, task) {
-            (None, Action::Pause(_), Task::Do(_)) => Meaning::Done,
+            (None, Action::Pause(_), Task::Do(_)) | (_, Action::Skip, _) => Meaning::Done,
             (None, ..) => Meaning::Unknown,
             (Some(reply), ..) => {
                 self.request(task).map_or(Meaning::Waits, |request| (request.judge)(reply))
@@ -133,7 +149,8 @@ impl<S: LinearSaga> SagaStep<S> {
     pub(super) fn reactions(self, task: Task<S>, timeouts: u32) -> Reactions<SagaCommand<S>> {
         let limit = match (task, &self.action) {
             (Task::Do(_), Action::Pause(duration)) => Some(*duration),
-            _ => self.limit,
+            (Task::Do(_), _) => self.limit,
+            (Task::Undo(_), _) => Some(self.limit.unwrap_or(UNDO_LIMIT)),
         };
         let request = match (task, self.action) {
             (Task::Do(_), Action::Request(request)) => Some(request),

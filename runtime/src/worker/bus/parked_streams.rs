@@ -45,7 +45,8 @@ impl ParkedStreams {
         self.streams.insert(stream);
     }
 
-    /// Loads the streams from the store.
+    /// Loads the streams from the store. The relay then looks for operators' decisions at once: a
+    /// wake-up for one may have been used by an attempt that failed.
     pub(crate) async fn load(
         &mut self,
         context: &WorkerContext,
@@ -53,7 +54,7 @@ impl ParkedStreams {
     ) -> Result<(), StoreError> {
         let streams = context.store().queued_streams(&self.queue(partition)).await?;
         self.streams = streams.into_iter().collect();
-        self.decisions = Throttle::starting(context.now());
+        self.decisions = Throttle::default();
         Ok(())
     }
 

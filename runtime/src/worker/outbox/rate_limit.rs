@@ -17,10 +17,10 @@ impl RateLimit {
         self.per_second.is_finite() && self.per_second > 0.0 && self.burst > 0
     }
 
-    /// Returns the size of the bucket of a process that holds `share` of the partitions. A bucket
-    /// that could not hold one token would never admit a call.
+    /// Returns the size of the bucket of a process that holds `share` of the partitions; zero
+    /// without partitions. A smaller bucket than one token would never admit a call.
     fn capacity(&self, share: f64) -> f64 {
-        (f64::from(self.burst) * share).max(1.0)
+        if share > 0.0 { (f64::from(self.burst) * share).max(1.0) } else { 0.0 }
     }
 }
 
