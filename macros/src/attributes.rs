@@ -18,6 +18,7 @@ pub(crate) struct EnumAttributes {
 
 /// The attributes of a variant.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub(crate) struct VariantAttributes {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<(u16, LitInt)>,

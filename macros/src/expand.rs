@@ -66,7 +66,7 @@ fn kind_of(message: &Message) -> TokenStream {
         quote!(Self::#ident { .. } => &<Self as #root::Message>::KINDS[#i])
     });
     let body =
-        match_self(message, arms.chain(other::arm(message, quote!(&#root::__private::OTHER))));
+        match_self(message, arms.chain(other::arm(message, &quote!(&#root::__private::OTHER))));
     quote! {
         #[inline]
         fn kind(&self) -> &'static #root::__private::MessageKind {
@@ -91,7 +91,7 @@ fn encode(message: &Message) -> TokenStream {
     let (kind, value) = (local("kind"), local("format"));
     let arms = variants.iter().map(|variant| encode_variant(root, variant));
     let refused = quote!(::core::result::Result::Err(#root::__private::EncodeError::other()));
-    let body = match_self(message, arms.chain(other::arm(message, refused)));
+    let body = match_self(message, arms.chain(other::arm(message, &refused)));
     let body = if variants.is_empty() {
         quote!(let _ = #value; #body)
     } else {

@@ -377,9 +377,10 @@ impl MessageField {
     /// Returns the field's value where a version lacks it.
     pub(crate) fn missing(&self, root: &TokenStream) -> TokenStream {
         let ty = &self.ty;
-        match &self.default {
-            Some(default) => quote!(#default),
-            None => quote_spanned!(ty.span()=> #root::__private::missing::<#ty>()),
+        if let Some(default) = &self.default {
+            quote!(#default)
+        } else {
+            quote_spanned!(ty.span()=> #root::__private::missing::<#ty>())
         }
     }
 

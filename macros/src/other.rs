@@ -55,7 +55,7 @@ fn check(other: &Variant, errors: &mut Errors) {
 }
 
 /// Returns the arm of a `match self` for the variant, if the enum has one.
-pub(crate) fn arm(message: &Message, value: TokenStream) -> Option<TokenStream> {
+pub(crate) fn arm(message: &Message, value: &TokenStream) -> Option<TokenStream> {
     let ident = message.other.as_ref()?;
     Some(quote!(Self::#ident => #value))
 }
@@ -72,12 +72,13 @@ pub(crate) fn has_other(message: &Message) -> Option<TokenStream> {
 /// Returns the result of decoding an unknown name.
 pub(crate) fn decoded(message: &Message, name: &Ident) -> TokenStream {
     let root = &message.root;
-    match &message.other {
-        Some(other) => quote!(::core::result::Result::Ok(Self::#other)),
-        None => quote! {
+    if let Some(other) = &message.other {
+        quote!(::core::result::Result::Ok(Self::#other))
+    } else {
+        quote! {
             ::core::result::Result::Err(#root::__private::DecodeError::UnknownName {
                 name: ::std::string::String::from(#name),
             })
-        },
+        }
     }
 }

@@ -17,7 +17,7 @@ create table projection_states (
     -- The log that is projected.
     log_id uuid not null,
     state text not null default 'running'
-        check (state in ('running', 'rebuilding', 'paused', 'failed')),
+        check (state in ('running', 'waiting', 'rebuilding', 'paused', 'failed')),
     reason text not null default '',
     -- The number of rebuilds, and whether one is running.
     rebuilds bigint not null default 0,

@@ -17,7 +17,7 @@ create table projection_states (
     name text not null primary key,
     -- The log that is projected.
     log_id blob not null,
-    state text not null check (state in ('running', 'rebuilding', 'paused', 'failed')),
+    state text not null check (state in ('running', 'waiting', 'rebuilding', 'paused', 'failed')),
     reason text not null default '',
     -- The number of rebuilds, and whether one is running.
     rebuilds integer not null default 0,

@@ -88,6 +88,7 @@ pub(super) fn step_name<S: LinearSaga>(step: S) -> Result<String, String> {
 /// # Errors
 ///
 /// [`DecodeError::UnknownName`]: newer code added the step.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of `Task::try_map`")]
 pub(super) fn named_step<S: LinearSaga>(name: String) -> Result<S, DecodeError> {
     let text = IntoDeserializer::<Error>::into_deserializer(name.as_str());
     S::deserialize(text)

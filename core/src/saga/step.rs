@@ -96,9 +96,9 @@ impl<S: LinearSaga> SagaStep<S> {
     /// Sets the time after which the step counts as timed out. Default: none; the saga waits for
     /// the reply.
     ///
-    /// Also the time after which undoing is requested again; 60 seconds if the step has none. Each repetition of a request has twice
-    /// the time of the one before it, up to 128 times the first. A limit that the step has already
-    /// stays, so a limit for all steps can follow the `match`.
+    /// Also the time after which undoing is requested again; 60 seconds if the step has none. Each
+    /// repetition of a request has twice the time of the one before it, up to 128 times the first. A
+    /// limit that the step has already stays, so a limit for all steps can follow the `match`.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit.get_or_insert(limit);
         self
@@ -191,8 +191,8 @@ impl ErasedRequest {
     }
 }
 
-/// Returns the idempotency key of the calls of `task`, such as `do Charge`: a repeated call does not
-/// act twice.
+/// Returns the idempotency key of the calls of `task`, such as `do Charge`: a repeated call does
+/// not act twice.
 fn key_of<S: LinearSaga>(task: Task<S>) -> IdempotencyKey {
     let name = step_name(task.step()).unwrap_or_else(|_| format!("{:?}", task.step()));
     IdempotencyKey::Scoped(match task {

@@ -195,8 +195,10 @@ fn fields(old: &str, new: &str) -> Option<ShapeChange> {
     (!retyped).then_some(ShapeChange::Fields { added, removed })
 }
 
-/// Returns the fields of the message with their types, and the definitions by name.
-fn parts(text: &str) -> Option<(Vec<(&str, String)>, BTreeMap<&str, &str>)> {
+/// The fields of a message with their types, and the definitions by name.
+type Parts<'a> = (Vec<(&'a str, String)>, BTreeMap<&'a str, &'a str>);
+
+fn parts(text: &str) -> Option<Parts<'_>> {
     let mut lines = text.lines();
     let root: Vec<&str> = tokens(lines.next()?).collect();
     let ["{", inner @ .., "}"] = root.as_slice() else { return None };

@@ -21,14 +21,14 @@ pub fn diagnose<M: Message>(message: &M, format: codec::Format) -> Option<String
     M::trace(&mut tracer);
     let kind = message.kind();
     // While an older version is written, its content is that of the version.
-    let traced = match tracer.shapes.get(&(Cow::Borrowed(kind.name), kind.version))? {
-        Ok(traced) => traced,
+    let shape = match tracer.shapes.get(&(Cow::Borrowed(kind.name), kind.version))? {
+        Ok(shape) => shape,
         Err(untraceable) => {
             return untraceable.is_unstorable().then(|| untraceable.reason.text.clone());
         }
     };
     let json = message.encode(codec::Format::Json).ok();
-    traced.reason(format, json.and_then(|json| serde_json::from_slice(&json).ok()))
+    shape.reason(format, json.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
 /// As [`diagnose`], for a value without a stable name, such as a state.

@@ -75,6 +75,10 @@ fn parse_checkout(text: &str) -> Result<Id<Checkout>, String> {
 impl Cli {
     /// Runs the command and returns the exit code: 0 on success, 1 if it failed or the audit does
     /// not balance, 2 on wrong usage.
+    ///
+    /// # Panics
+    ///
+    /// Inside a tokio runtime: it starts its own.
     // Here and not on `main`: where a future is polled, its code is generated.
     #[tokio::main]
     pub async fn run(self) -> ExitCode {

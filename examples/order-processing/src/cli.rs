@@ -128,6 +128,10 @@ fn parse_order(text: &str) -> Result<Id<Order>, String> {
 impl Cli {
     /// Runs the command and returns the exit code: 0 on success, 1 if it was rejected or failed, 2
     /// on wrong usage.
+    ///
+    /// # Panics
+    ///
+    /// Inside a tokio runtime: it starts its own.
     // Here and not on `main`: where a future is polled, its code is generated.
     #[tokio::main]
     pub async fn run(self) -> ExitCode {

@@ -296,8 +296,10 @@ impl AppBuilder {
     ///
     /// The events are read and handed over as by a [policy](Self::on): each exactly once, those of
     /// an instance in order, from this service's log or, if `S` is [`remote`](Self::remote), from
-    /// the topic `NAME-events`. `T` is an aggregate of this service. If the recipient rejects the
-    /// event, nothing is recorded and the rejection goes to no sender: `S` has asked nothing.
+    /// the topic `NAME-events`. Unlike a policy, a new follower starts at the beginning of the log,
+    /// since its recipients are to know all events. `T` is an aggregate of this service. If the
+    /// recipient rejects the event, nothing is recorded and the rejection goes to no sender: `S`
+    /// has asked nothing.
     ///
     /// `name` identifies the follower's checkpoint, must never change, and must differ from the
     /// names of policies.
@@ -327,7 +329,10 @@ impl AppBuilder {
         let mut app = self.policy::<T>(
             name,
             PolicySource::Events(<S as EventSet>::CATEGORIES),
-            change,
+            |settings| {
+                settings.from_start = true;
+                change(settings);
+            },
             erased,
         );
         if let Some(follower) = app.policies.last_mut() {

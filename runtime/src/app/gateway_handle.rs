@@ -173,7 +173,9 @@ impl GatewayHandle {
         let state = match open_until {
             None => CircuitState::Closed,
             Some(until) if until <= now => CircuitState::HalfOpen,
-            Some(until) => CircuitState::Open { until: clock.now() + (until - now) },
+            Some(until) => {
+                CircuitState::Open { until: clock.now() + until.checked_sub(now).unwrap() }
+            }
         };
         Circuit { key, state }
     }

@@ -43,7 +43,7 @@ impl<G: Gateway> Drop for FakeGateway<G> {
 impl<G: Gateway> Script<G> {
     /// Returns the failure of the test so far.
     fn failure(&self) -> Option<Failure> {
-        self.problems.first().map(|problem| problem.failure()).or_else(|| self.answers_left())
+        self.problems.first().map(super::script::Problem::failure).or_else(|| self.answers_left())
     }
 
     fn answers_left(&self) -> Option<Failure> {

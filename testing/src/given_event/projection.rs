@@ -69,6 +69,7 @@ impl<S: EventSet> GivenEvents<S> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of `unwrap_or_else`")]
 fn unavailable<T>(error: StoreError) -> T {
     panic!("the read model is unavailable: {error}")
 }
@@ -82,7 +83,8 @@ impl<T: fmt::Debug + Clone + PartialEq> Projected<'_, InMemoryReadModel<T>> {
     #[track_caller]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a test writes the value where it expects it"
+        clippy::return_self_not_must_use,
+        reason = "a test writes the value where it expects it, and may end with it"
     )]
     pub fn then(self, expected: T) -> Self {
         let value = self.model.get();

@@ -45,7 +45,6 @@ impl<S: EventSet, I: fmt::Debug + PartialEq> Sent<S, I> {
     ///
     /// Panics if there are others.
     #[track_caller]
-    #[expect(clippy::return_self_not_must_use, reason = "a test may end with it")]
     pub fn then(mut self, expected: impl IntoIterator<Item = I>) -> GivenEvents<S> {
         self.unsaid.is_said = true;
         let Unasserted { what, items, sent, .. } = &self.unsaid;

@@ -35,6 +35,9 @@ fn shorten(until: &mut Timestamp, ttl: Duration, now: Timestamp) {
     *until = (*until).min(now + ttl);
 }
 
+/// The holders and epochs of all leases, and all members.
+type HoldersAndMembers = (Vec<(Option<Uuid>, u64)>, Vec<(String, Uuid)>);
+
 impl Leases for InMemoryEventStore {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         Ok(self.locked().load_leases(workers))
@@ -216,7 +219,7 @@ impl State {
 
     /// Returns the holders and epochs of all leases, and all members: what is news when it changes,
     /// unlike a renewal.
-    fn who_does_what(&self) -> (Vec<(Option<Uuid>, u64)>, Vec<(String, Uuid)>) {
+    fn who_does_what(&self) -> HoldersAndMembers {
         let leases = self.leases.values().map(|held| (held.holder, held.epoch)).collect();
         (leases, self.members.keys().cloned().collect())
     }

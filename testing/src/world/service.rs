@@ -59,7 +59,10 @@ pub(super) struct Service<S> {
 
 impl<S: fmt::Debug> fmt::Debug for Service<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("store", &self.store).field("app", &self.app).finish()
+        f.debug_struct("Service")
+            .field("store", &self.store)
+            .field("app", &self.app)
+            .finish_non_exhaustive()
     }
 }
 

@@ -125,7 +125,7 @@ impl LinearSaga for Twice {
     type Partners = ();
     type Environment = ();
 
-    fn step(self, _: &(), _: &SagaContext<'_, Self>) -> SagaStep<Self> {
+    fn step(self, (): &(), _: &SagaContext<'_, Self>) -> SagaStep<Self> {
         SagaStep::pause(HOUR)
     }
 }

@@ -145,7 +145,9 @@ impl<E: RowExecutor> Dispatcher<E> {
         kinds: Vec<(OutboxKind, String)>,
     ) -> Self {
         // The calls of a dispatcher that panicked have ended with it.
-        gateways.values().for_each(|gateway| gateway.limits().restart());
+        for gateway in gateways.values() {
+            gateway.limits().restart();
+        }
         let retries = context.shared.stuck.retries();
         Self {
             context,

@@ -80,7 +80,7 @@ struct TypedGateway<G: Gateway> {
 }
 
 impl<G: Gateway> TypedGateway<G> {
-    fn request(&self, storage: Storage<'_>, row: &OutboxRow) -> Result<G::Request, DecodeError> {
+    fn request(storage: Storage<'_>, row: &OutboxRow) -> Result<G::Request, DecodeError> {
         storage.codecs.decode::<G::Request>(&row.message.sender, &row.message.row.content)
     }
 }
@@ -98,7 +98,7 @@ impl<G: Gateway> ErasedGateway for TypedGateway<G> {
             return CallKeys::default();
         }
         // The call itself fails with the same error.
-        let Ok(request) = self.request(storage, row) else { return CallKeys::default() };
+        let Ok(request) = Self::request(storage, row) else { return CallKeys::default() };
         let key = |key: Option<&KeyOf<G>>| key.map(|key| key_of_request::<G>(key, &request));
         CallKeys {
             breaker: key(breaker_key.as_ref()),
@@ -114,7 +114,7 @@ impl<G: Gateway> ErasedGateway for TypedGateway<G> {
     ) -> BoxFuture<'a, Result<CallResponse, Failure>> {
         let key = idempotency_key(&row.message.row);
         Box::pin(async move {
-            let request = self.request(storage, row);
+            let request = Self::request(storage, row);
             let request = request.map_err(|error| Failure::of_decode(&error, Failure::Poison))?;
             match guarded_future(self.gateway.call(request, &key)).await {
                 Ok(Ok(response)) => Ok(encoded(storage, row, ReplyOutcome::Done, &response)),

@@ -259,7 +259,8 @@ pub(crate) fn queued(shared: &AppContext, policy: &str, input: &Input) -> Outbox
 pub struct PolicySettings {
     /// `true` if a new policy starts at the first event of the log instead of the end of the log.
     /// No effect once the policy has a checkpoint, or if the policy reads a topic: such a policy
-    /// starts at the beginning of the topic. Default: `false`.
+    /// starts at the beginning of the topic. Default: `false`, and `true` for a
+    /// [follower](crate::AppBuilder::follows).
     pub from_start: bool,
 }
 

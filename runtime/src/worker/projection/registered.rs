@@ -356,6 +356,7 @@ where
 
     fn load(&self, log: Uuid) -> BoxFuture<'_, Result<ProjectionRecord, StoreError>> {
         Box::pin(async move {
+            let _under_way = UnderWay::of(&self.operations);
             let unknown = |state| ProjectionRecord {
                 log,
                 state,
@@ -376,7 +377,10 @@ where
     }
 
     fn blocked_streams(&self) -> BoxFuture<'_, Result<Vec<BlockedStream>, StoreError>> {
-        Box::pin(self.model.blocked_streams(P::NAME))
+        Box::pin(async move {
+            let _under_way = UnderWay::of(&self.operations);
+            self.model.blocked_streams(P::NAME).await
+        })
     }
 
     fn change_state(

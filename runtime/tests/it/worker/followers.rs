@@ -4,6 +4,7 @@ use composable_rust_core::bus::{BusMessage, EventBus as _};
 use composable_rust_core::codec::Format;
 use composable_rust_core::message::MessageKind;
 use composable_rust_core::prelude::*;
+use composable_rust_core::queue::Outbox as _;
 use composable_rust_core::queue::{OutboxKind, OutboxMessage};
 use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{Heard, Recorded};
@@ -246,7 +247,6 @@ async fn what_is_heard_is_not_forwarded() {
     (row.kind, row.target) = (OutboxKind::Bulk, "shadow".to_owned());
     (row.recipient, row.metadata) = (to.to_string(), metadata.to_string());
     let partition = world.memory.log().partition_of(&sender);
-    use composable_rust_core::queue::Outbox as _;
     world.memory.enqueue(partition, &[OutboxMessage { sender, row }], None).await.unwrap();
     let moved = world.builder(world.memory.clone()).event_bus(InMemoryEventBus::new());
     let _moved = started(moved.remote::<Shadow>());

@@ -180,7 +180,9 @@ impl<E: RowExecutor> Dispatcher<E> {
         self.gateways.get(target.as_str()).filter(|_| *kind == OutboxKind::Call)
     }
 
-    /// Admits the call of a lane, or has the lane wait. Returns `None` if it waits.
+    /// Admits the call of a lane, or has the lane wait. Returns `None` if it waits, and
+    /// `Some(None)` for a row that is no call.
+    #[expect(clippy::option_option, reason = "waiting and no call differ")]
     fn admit_call(&mut self, key: &LaneKey, now: Duration) -> Option<Option<AdmittedCall>> {
         let (Some(gateway), Some((_, row))) =
             (self.gateway_of(&executor_of(key)), self.lanes.first(key))

@@ -161,12 +161,12 @@ impl Lanes {
         let Some(lane) = self.by_key.get_mut(key) else { return };
         lane.wait = LaneWait::Limit;
         let (turn, schedule) = (lane.turn, &mut self.schedule);
-        let line = schedule.limited.entry(limit.clone()).or_default();
-        let is_first = line.lanes.is_empty();
-        line.lanes.push_back((turn, key.clone()));
-        if is_first || due < line.due {
-            schedule.due_limits.remove(&(line.due, limit.clone()));
-            line.due = due;
+        let waiting = schedule.limited.entry(limit.clone()).or_default();
+        let is_first = waiting.lanes.is_empty();
+        waiting.lanes.push_back((turn, key.clone()));
+        if is_first || due < waiting.due {
+            schedule.due_limits.remove(&(waiting.due, limit.clone()));
+            waiting.due = due;
             schedule.due_limits.insert((due, limit));
         }
     }
