@@ -97,8 +97,8 @@ impl<S: LinearSaga> SagaStep<S> {
     /// the reply.
     ///
     /// Also the time after which undoing is requested again; 60 seconds if the step has none. Each
-    /// repetition of a request has twice the time of the one before it, up to 128 times the first. A
-    /// limit that the step has already stays, so a limit for all steps can follow the `match`.
+    /// repetition of a request has twice the time of the one before it, up to 128 times the first.
+    /// A limit that the step has already stays, so a limit for all steps can follow the `match`.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit.get_or_insert(limit);
         self

@@ -16,7 +16,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use composable_rust::axum::serve;
 use composable_rust::prelude::*;
-use composable_rust::settings::PolicySettings;
 use composable_rust::{AppBuilder, Gateway, SqlReadModel, connect, shutdown_signal};
 use futures_util::TryStreamExt as _;
 use tokio::net::TcpListener;
@@ -33,15 +32,14 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Adds the service to an app.
 fn billing(app: AppBuilder, cards: impl Gateway, figures: SqlReadModel) -> AppBuilder {
-    let start = |policy: &mut PolicySettings| policy.from_start = true;
     app.aggregate::<Subscription>(())
         .aggregate::<Invoice>(())
         .aggregate::<Renewal>(())
         .gateway(cards)
-        .follows_with::<Subscription, Renewal, _>("renewal", start, |recorded| {
+        .follows::<Subscription, Renewal>("renewal", |recorded| {
             Some(Renewal::id(recorded.stream.id()))
         })
-        .follows_with::<Renewal, Subscription, _>("subscription", start, |recorded| {
+        .follows::<Renewal, Subscription>("subscription", |recorded| {
             Some(Subscription::id(recorded.stream.id()))
         })
         .projection(Figures, figures)

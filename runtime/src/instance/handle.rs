@@ -173,8 +173,8 @@ impl<A: Aggregate> Handle<A> {
     /// process. Only an error ends the stream of events: follow again from the last version seen.
     ///
     /// Nothing is read while no event is committed to the partition; while other streams of it
-    /// grow, the stream is read four times a second. The follower keeps no state in memory and holds no
-    /// connection while it waits.
+    /// grow, the stream is read four times a second. The follower keeps no state in memory and
+    /// holds no connection while it waits.
     ///
     /// # Errors
     ///

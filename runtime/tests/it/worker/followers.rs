@@ -4,10 +4,10 @@ use composable_rust_core::bus::{BusMessage, EventBus as _};
 use composable_rust_core::codec::Format;
 use composable_rust_core::message::MessageKind;
 use composable_rust_core::prelude::*;
-use composable_rust_core::queue::Outbox as _;
-use composable_rust_core::queue::{OutboxKind, OutboxMessage};
+use composable_rust_core::queue::{Outbox as _, OutboxKind, OutboxMessage};
 use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{Heard, Recorded};
+use composable_rust_runtime::settings::PolicySettings;
 use composable_rust_runtime::{App, AppBuilder, SendError};
 use composable_rust_testing::InMemoryEventBus;
 use serde::{Deserialize, Serialize};
@@ -71,9 +71,7 @@ fn shadow_of(recorded: &Recorded<ActorEvent>) -> Option<Id<Shadow>> {
 }
 
 fn following(builder: AppBuilder) -> AppBuilder {
-    builder
-        .aggregate::<Shadow>(())
-        .follows_with::<Actor, Shadow, _>("shadow", from_start, shadow_of)
+    builder.aggregate::<Shadow>(()).follows::<Actor, Shadow>("shadow", shadow_of)
 }
 
 async fn noted(app: &App, id: &str, count: usize) -> Vec<String> {
@@ -101,20 +99,25 @@ async fn a_follower_hears_each_event_once_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_instances_can_hear_an_event_and_a_new_follower_starts_at_the_end() {
+async fn several_instances_can_hear_an_event_and_a_new_follower_starts_at_the_beginning() {
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();
     tell_to(&app, "a", Act::Note(1)).await;
     let builder = world.builder(world.memory.clone()).aggregate::<Shadow>(());
+    let at_the_end = |policy: &mut PolicySettings| policy.from_start = false;
+    let late = |_: &_| Some(Shadow::id("late"));
     let app = started(
         builder
             .follows::<Actor, Shadow>("one", |_| Some(Shadow::id("one")))
-            .follows_with::<Actor, Shadow, _>("two", from_start, |_| ["x", "y"].map(Shadow::id)),
+            .follows_with::<Actor, Shadow, _>("two", |_| {}, |_| ["x", "y"].map(Shadow::id))
+            .follows_with::<Actor, Shadow, _>("late", at_the_end, late),
     );
     assert_eq!(noted(&app, "x", 1).await, ["a 1: note 1"]);
+    world.quiet().await;
     tell_to(&app, "a", Act::Note(2)).await;
     assert_eq!(noted(&app, "y", 2).await, ["a 1: note 1", "a 2: note 2"]);
-    assert_eq!(noted(&app, "one", 1).await, ["a 2: note 2"]);
+    assert_eq!(noted(&app, "one", 2).await, ["a 1: note 1", "a 2: note 2"]);
+    assert_eq!(noted(&app, "late", 1).await, ["a 2: note 2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,7 +295,7 @@ async fn an_event_of_newer_code_waits_for_code_that_knows_it() {
         tell_to(&app, "a", act).await;
     }
     let builder = world.builder(world.memory.clone()).elsewhere::<Shadow>();
-    let queues = started(builder.follows_with::<Actor, Shadow, _>("shadow", from_start, shadow_of));
+    let queues = started(builder.follows::<Actor, Shadow>("shadow", shadow_of));
     eventually("queued", async || world.memory.outbox().len() == 3).await;
     let older = started(world.builder(world.memory.clone()).aggregate::<OldShadow>(()));
     let older_state = older.handle(&OldShadow::id("of-a"));
