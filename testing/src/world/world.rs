@@ -128,6 +128,9 @@ impl World {
 impl<S: EventStore + Clone> World<S> {
     /// Starts an app on the store that `store` makes for the world's clock, as [`World::at`] does.
     ///
+    /// The store is one in memory, or a wrapper of it. The workers of a database poll, so that each
+    /// day that [`pass`](Self::pass)es would take minutes.
+    ///
     /// # Panics
     ///
     /// As [`World::at`].
