@@ -3,7 +3,6 @@
 mod broker;
 mod connect;
 mod deadly;
-mod idle;
 mod process;
 mod projections;
 mod rolling;

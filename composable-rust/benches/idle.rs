@@ -1,4 +1,5 @@
-//! The load of an idle app on PostgreSQL.
+//! Counts the transactions of an idle app on PostgreSQL. `cargo xtask bench -p composable-rust
+//! --bench idle` takes a minute and a half, and needs a server.
 
 use std::time::Duration;
 
@@ -72,10 +73,13 @@ async fn transactions(pool: &PgPool) -> i64 {
 }
 
 /// An app with an aggregate, two policies and a projection, which has nothing to do.
-#[tokio::test]
-#[ignore = "takes more than a minute"]
-async fn an_idle_app_rarely_asks_the_database() {
+#[tokio::main]
+async fn main() {
     const WINDOW: Duration = Duration::from_secs(60);
+    if std::env::var_os("DATABASE_URL").is_none() {
+        println!("idle: skipped; run `cargo xtask bench` to have a server");
+        return;
+    }
     let database = TestDatabase::create().await;
     let store = PostgresEventStore::connect(&database.url()).await.unwrap();
     let model = PostgresReadModel::connect(&database.url()).await.unwrap();
@@ -96,7 +100,6 @@ async fn an_idle_app_rarely_asks_the_database() {
     let before = transactions(&pool).await;
     tokio::time::sleep(WINDOW).await;
     let count = transactions(&pool).await - before;
-    println!("{count} transactions in {WINDOW:?}");
-    assert!(count < 600, "{count} transactions in {WINDOW:?}");
+    println!("an idle app: {count} transactions in {WINDOW:?}");
     app.shutdown(Duration::from_secs(5)).await;
 }
