@@ -9,7 +9,7 @@ use composable_rust_testing::{InMemoryReadModel, given_event};
 
 macro_rules! target {
     ($target:ident, $name:literal, $command:ident, $event:ident) => {
-        enum $target {}
+        pub(crate) enum $target {}
 
         impl Target for $target {
             const NAME: &'static str = $name;
@@ -21,25 +21,29 @@ macro_rules! target {
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
-enum ClubCommand {
+pub(crate) enum ClubCommand {
     Join,
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
-enum ClubEvent {
+pub(crate) enum ClubEvent {
     Joined { name: String },
     Left,
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
-enum InvoiceCommand {
-    Write { name: String },
+pub(crate) enum InvoiceCommand {
+    Write {
+        name: String,
+    },
     Void,
+    #[message(internal)]
+    Overdue,
     Heard(Heard<Club>),
 }
 
 #[derive(Debug, Clone, PartialEq, Message)]
-enum InvoiceEvent {
+pub(crate) enum InvoiceEvent {
     Paid { cents: i64 },
 }
 
@@ -47,21 +51,21 @@ target!(Club, "club", ClubCommand, ClubEvent);
 target!(Invoice, "invoice", InvoiceCommand, InvoiceEvent);
 
 #[derive(Debug, Clone, PartialEq, EventSet)]
-enum Billing {
+pub(crate) enum Billing {
     Club(ClubEvent),
     Invoice(InvoiceEvent),
 }
 
-fn joined() -> ClubEvent {
+pub(crate) fn joined() -> ClubEvent {
     ClubEvent::Joined { name: "Ann".to_owned() }
 }
 
-fn member() -> Id<Club> {
+pub(crate) fn member() -> Id<Club> {
     Club::id("7")
 }
 
 /// Writes an invoice for each new member.
-fn bill(recorded: &Recorded<ClubEvent>) -> Option<(Id<Invoice>, InvoiceCommand)> {
+pub(crate) fn bill(recorded: &Recorded<ClubEvent>) -> Option<(Id<Invoice>, InvoiceCommand)> {
     let id = Invoice::id(format!("{}-{}", recorded.stream.id(), recorded.version));
     match &recorded.event {
         ClubEvent::Joined { name } => Some((id, InvoiceCommand::Write { name: name.clone() })),
@@ -69,7 +73,7 @@ fn bill(recorded: &Recorded<ClubEvent>) -> Option<(Id<Invoice>, InvoiceCommand)>
     }
 }
 
-fn invoice_of(recorded: &Recorded<ClubEvent>) -> Option<Id<Invoice>> {
+pub(crate) fn invoice_of(recorded: &Recorded<ClubEvent>) -> Option<Id<Invoice>> {
     (recorded.event == ClubEvent::Left).then(|| Invoice::id(recorded.stream.id()))
 }
 
@@ -126,9 +130,12 @@ fn a_follower_names_recipients() {
 }
 
 /// The sum of each stream.
-struct Sums;
+#[derive(Default)]
+pub(crate) struct Sums {
+    pub(crate) keeps_all: bool,
+}
 
-type Cents = BTreeMap<String, i64>;
+pub(crate) type Cents = BTreeMap<String, i64>;
 
 impl Projection for Sums {
     const NAME: &'static str = "sums";
@@ -156,7 +163,9 @@ impl Projection for Sums {
     }
 
     async fn clear(&self, sums: &mut Cents) -> Result<(), ProjectionError> {
-        sums.clear();
+        if !self.keeps_all {
+            sums.clear();
+        }
         Ok(())
     }
 
@@ -173,13 +182,13 @@ async fn a_projection_reads_its_own_set() {
     given_event(&member(), joined())
         .event(&Invoice::id("1"), InvoiceEvent::Paid { cents: 5 })
         .event(&Invoice::id("1"), InvoiceEvent::Paid { cents: 7 })
-        .projection(&Sums, &model)
+        .projection(&Sums::default(), &model)
         .await
         .then(sums.clone().into());
     // The read model remains for the next events.
     given_event(&member(), joined())
         .erased()
-        .projection(&Sums, &model)
+        .projection(&Sums::default(), &model)
         .await
         .then(sums.into_iter().skip(1).collect());
 }

@@ -10,6 +10,7 @@ mod faults;
 mod faulty;
 mod given;
 mod given_event;
+mod given_event_failures;
 mod given_failures;
 mod like_the_store;
 mod memory;
