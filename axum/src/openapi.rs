@@ -9,9 +9,12 @@ use composable_rust_core::schema::JsonSchemas;
 use composable_rust_core::{Aggregate, Message};
 use serde_json::{Value, json};
 
+use self::components::{Part, add_parts, local, local_reference};
 use crate::AggregateApi;
 use crate::aggregate::builder::segment;
 use crate::problem::send_error::{has_reserved, rejection_status};
+
+mod components;
 
 /// An `OpenAPI` 3.1 document of [ready handlers](crate::aggregate()): commands with the JSON
 /// Schemas of their contents, rejections with their statuses, and the summaries of their doc
@@ -32,13 +35,23 @@ use crate::problem::send_error::{has_reserved, rejection_status};
 ///     Router::new().nest("/orders", orders.router()).route("/openapi.json", document.route());
 /// # }
 /// ```
+///
+/// # Components
+///
+/// A type is the component of its name. If two aggregates have different types of one name, each is
+/// the component `aggregate.Name` instead, and so is a type named as one of the document's own:
+/// `Problem`, `Sent`, `Event`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OpenApi(Value);
+pub struct OpenApi {
+    document: Value,
+    parts: Vec<Part>,
+    merged: Value,
+}
 
 impl OpenApi {
     /// Creates a document without paths.
     pub fn new(title: &str, version: &str) -> Self {
-        Self(json!({
+        let document = json!({
             "openapi": "3.1.0",
             "info": { "title": title, "version": version },
             "paths": {},
@@ -48,100 +61,105 @@ impl OpenApi {
                     "Problem": response("An error.", "application/problem+json", &reference("Problem")),
                 },
             },
-        }))
+        });
+        Self { document, parts: Vec::new(), merged: json!({}) }
     }
 
     /// Adds the handlers of an aggregate, nested under `path`.
     #[must_use]
     pub fn aggregate<A: Aggregate>(mut self, path: &str, api: &AggregateApi<A>) -> Self {
         let schemas = api.schemas();
+        let content = |kind: &MessageKind| {
+            schemas.content(kind.name, kind.version).map(|schema| local(schema.clone()))
+        };
         let path = path.trim_end_matches('/');
-        for (name, schema) in schemas.definitions() {
-            self.0["components"]["schemas"][name] = schema.clone();
-        }
+        let mut part = Part::new(A::NAME, &schemas);
         let mut rejections = BTreeMap::<u16, Vec<Value>>::new();
         for kind in A::Rejection::KINDS {
-            let name = component(kind.name);
-            let schema = rejection(kind, schemas.content(kind.name, kind.version));
-            self.0["components"]["schemas"][&name] = schema;
-            rejections.entry(rejection_status(kind).as_u16()).or_default().push(reference(&name));
+            part.define(kind.name, rejection(kind, content(kind).as_ref()));
+            let of_status = rejections.entry(rejection_status(kind).as_u16()).or_default();
+            of_status.push(local_reference(kind.name));
         }
         for kind in &api.commands {
-            let path = format!("{path}/{{id}}/{}", segment::<A>(kind));
-            let operation = command::<A>(kind, &schemas, &rejections, api.requires_key());
-            self.0["paths"][&path]["parameters"] = json!([id_parameter::<A>()]);
-            self.0["paths"][&path]["post"] = operation;
+            let path = part.path(&format!("{path}/{{id}}/{}", segment::<A>(kind)));
+            path["parameters"] = json!([id_parameter::<A>()]);
+            path["post"] = command::<A>(kind, content(kind), &rejections, api.requires_key());
         }
-        self.reads::<A>(path, api.reads());
+        reads::<A>(&mut part, path, api.reads());
+        self.parts.push(part);
         self
     }
 
-    fn reads<A: Aggregate>(&mut self, path: &str, (state, history, events): (bool, bool, bool)) {
-        let name = A::NAME;
-        let mut add = |path: String, operation: Value| {
-            self.0["paths"][&path]["parameters"] = json!([id_parameter::<A>()]);
-            self.0["paths"][&path]["get"] = operation;
-        };
-        let after = query("after", "The version after which the events begin. Default: 0.");
-        if state {
-            let mut found = response("The state.", "application/json", &json!({}));
-            found["headers"] = json!({ "ETag": entity_tag() });
-            let parameters = [query("version", "The version to show. Default: the current one.")];
-            let mut operation =
-                read(&format!("{name}.state"), "Reads the state.", &parameters, &found);
-            operation["responses"]["304"] =
-                json!({ "description": "The client's copy is current." });
-            operation["tags"] = json!([name]);
-            add(format!("{path}/{{id}}"), operation);
-        }
-        if history {
-            let page = json!({
-                "type": "object",
-                "properties": {
-                    "events": { "type": "array", "items": reference("Event") },
-                    "next": { "type": ["integer", "null"], "description": "`after` of the next page." },
-                },
-                "required": ["events", "next"],
-            });
-            let found = response("A page of events.", "application/json", &page);
-            let limit = query("limit", "The number of events, at most 1,000. Default: 100.");
-            let parameters = [after.clone(), limit];
-            let mut operation =
-                read(&format!("{name}.history"), "Reads the events.", &parameters, &found);
-            operation["tags"] = json!([name]);
-            add(format!("{path}/{{id}}/history"), operation);
-        }
-        if events {
-            let found = response(
-                "Server-sent events: each has the version as id and an Event as data.",
-                "text/event-stream",
-                &json!({ "type": "string" }),
-            );
-            let seen = header("Last-Event-ID", "The last version that the client has seen.", false);
-            let parameters = [after, seen];
-            let mut operation =
-                read(&format!("{name}.events"), "Follows the events.", &parameters, &found);
-            operation["tags"] = json!([name]);
-            add(format!("{path}/{{id}}/events"), operation);
-        }
-    }
-
     /// Merges a part of a document into this one, for handlers written by hand, servers or
-    /// security: objects are merged, other values replaced.
+    /// security: objects are merged, other values replaced, those of ready handlers too.
     #[must_use]
     pub fn merge(mut self, part: Value) -> Self {
-        merge(&mut self.0, part);
+        merge(&mut self.merged, part);
         self
     }
 
     /// Returns the document.
     pub fn into_json(self) -> Value {
-        self.0
+        let Self { mut document, parts, merged } = self;
+        add_parts(&mut document, &parts);
+        merge(&mut document, merged);
+        document
     }
 
     /// Returns a `GET` handler that responds with the document.
     pub fn route<S: Clone + Send + Sync + 'static>(self) -> MethodRouter<S> {
-        get(move || std::future::ready(Json(self.0.clone())))
+        let document = self.into_json();
+        get(move || std::future::ready(Json(document.clone())))
+    }
+}
+
+/// Adds the exposed reads.
+fn reads<A: Aggregate>(part: &mut Part, path: &str, (state, history, events): (bool, bool, bool)) {
+    let name = A::NAME;
+    let mut add = |path: String, operation: Value| {
+        let path = part.path(&path);
+        path["parameters"] = json!([id_parameter::<A>()]);
+        path["get"] = operation;
+    };
+    let after = query("after", "The version after which the events begin. Default: 0.");
+    if state {
+        let mut found = response("The state.", "application/json", &json!({}));
+        found["headers"] = json!({ "ETag": entity_tag() });
+        let parameters = [query("version", "The version to show. Default: the current one.")];
+        let mut operation = read(&format!("{name}.state"), "Reads the state.", &parameters, &found);
+        operation["responses"]["304"] = json!({ "description": "The client's copy is current." });
+        operation["tags"] = json!([name]);
+        add(format!("{path}/{{id}}"), operation);
+    }
+    if history {
+        let page = json!({
+            "type": "object",
+            "properties": {
+                "events": { "type": "array", "items": reference("Event") },
+                "next": { "type": ["integer", "null"], "description": "`after` of the next page." },
+            },
+            "required": ["events", "next"],
+        });
+        let found = response("A page of events.", "application/json", &page);
+        let limit = query("limit", "The number of events, at most 1,000. Default: 100.");
+        let parameters = [after.clone(), limit];
+        let mut operation =
+            read(&format!("{name}.history"), "Reads the events.", &parameters, &found);
+        operation["tags"] = json!([name]);
+        add(format!("{path}/{{id}}/history"), operation);
+    }
+    if events {
+        let found = response(
+            "Server-sent events: each has the version as id and an Event as data.",
+            "text/event-stream",
+            &json!({ "type": "string" }),
+        );
+        let seen = header("Last-Event-ID", "The last version that the client has seen.", false);
+        let parameters = [after, seen];
+        let mut operation =
+            read(&format!("{name}.events"), "Follows the events.", &parameters, &found);
+        operation["tags"] = json!([name]);
+        add(format!("{path}/{{id}}/events"), operation);
     }
 }
 
@@ -158,11 +176,11 @@ fn merge(into: &mut Value, part: Value) {
 
 fn command<A: Aggregate>(
     kind: &MessageKind,
-    schemas: &JsonSchemas,
+    content: Option<Value>,
     rejections: &BTreeMap<u16, Vec<Value>>,
     requires_key: bool,
 ) -> Value {
-    let content = schemas.content(kind.name, kind.version).cloned().unwrap_or_else(|| json!({}));
+    let content = content.unwrap_or_else(|| json!({}));
     let takes_empty = content.get("required").is_none() && content["type"] == "object";
     let mut sent = response("The command was handled.", "application/json", &reference("Sent"));
     sent["headers"] = json!({
@@ -281,12 +299,6 @@ fn rejection(kind: &MessageKind, content: Option<&Value>) -> Value {
         schema["description"] = json!(kind.summary);
     }
     schema
-}
-
-/// Returns a stored name as the name of a component.
-fn component(name: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    name.chars().map(allowed).collect()
 }
 
 fn problem() -> Value {

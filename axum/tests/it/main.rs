@@ -7,5 +7,6 @@ mod order;
 mod problems;
 mod read_models;
 mod reads;
+mod same_names;
 mod sockets;
 mod support;

@@ -5,6 +5,7 @@ use composable_rust_axum::{OpenApi, aggregate};
 use serde_json::{Value, json};
 
 use crate::order::Order;
+use crate::same_names::{bill, invoice, refund};
 use crate::support::{app, get, post};
 
 fn document() -> Value {
@@ -129,4 +130,69 @@ async fn responses_are_as_described() {
         assert!(validator.is_valid(&problem), "{problem}");
         assert!(!validator.is_valid(&json!({ "code": name })));
     }
+}
+
+#[test]
+fn types_of_one_name_are_different_components() {
+    let app = app();
+    let orders = aggregate::<Order>(&app).public().all_commands();
+    let bills = aggregate::<bill::Bill>(&app).public().all_commands();
+    let invoices = aggregate::<invoice::Invoice>(&app).public().all_commands();
+    let refunds = aggregate::<refund::Refund>(&app).public().all_commands();
+    let document = OpenApi::new("Billing", "1.0")
+        .aggregate("/orders", &orders)
+        .aggregate("/bills", &bills)
+        .aggregate("/invoices", &invoices)
+        .aggregate("/admin/invoices", &invoices)
+        .aggregate("/refunds", &refunds)
+        .into_json();
+    oas3::from_json(document.to_string()).unwrap().validate_version().unwrap();
+    assert_references(&document, &document);
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let types: Vec<_> = schemas.keys().filter(|name| name.contains(char::is_uppercase)).collect();
+    // `Line` is the same in bills and invoices but for the `Money` in it; `Currency` is the same.
+    let expected = [
+        "Currency",
+        "Event",
+        "Layer",
+        "Problem",
+        "Sent",
+        "Wrapping",
+        "bill.Line",
+        "bill.Money",
+        "invoice.Line",
+        "invoice.Money",
+        "refund.Event",
+    ];
+    assert_eq!(types, expected);
+    let body = |path: &str| {
+        let post = &document["paths"][path]["post"];
+        validator(&document, &post["requestBody"]["content"]["application/json"]["schema"])
+    };
+    let line = |money: Value| json!({ "line": { "price": money } });
+    let (cents, text) = (line(json!({ "cents": 1, "currency": "eur" })), line(json!("1.00 EUR")));
+    assert!(body("/bills/{id}/add").is_valid(&cents) && !body("/bills/{id}/add").is_valid(&text));
+    for path in ["/invoices/{id}/add", "/admin/invoices/{id}/add"] {
+        let amount = line(json!({ "amount": "1.00", "currency": "eur" }));
+        assert!(body(path).is_valid(&amount) && !body(path).is_valid(&cents), "{path}");
+    }
+    assert!(body("/refunds/{id}/note").is_valid(&json!({ "event": { "reason": "late" } })));
+    let reversed = OpenApi::new("Billing", "1.0")
+        .aggregate("/refunds", &refunds)
+        .aggregate("/admin/invoices", &invoices)
+        .aggregate("/invoices", &invoices)
+        .aggregate("/bills", &bills)
+        .aggregate("/orders", &orders)
+        .into_json();
+    assert_eq!(document, reversed, "the order in which aggregates are added does not matter");
+}
+
+#[test]
+fn merged_parts_win() {
+    let orders = aggregate::<Order>(&app()).public().all_commands();
+    let summary = json!({ "paths": { "/orders/{id}/ship": { "post": { "summary": "Ships." } } } });
+    let document =
+        OpenApi::new("Orders", "1.0").merge(summary).aggregate("/orders", &orders).into_json();
+    let ship = &document["paths"]["/orders/{id}/ship"]["post"];
+    assert_eq!((&ship["summary"], &ship["operationId"]), (&json!("Ships."), &json!("order.ship")));
 }
