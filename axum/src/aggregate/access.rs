@@ -20,15 +20,15 @@ pub struct Access<A: Aggregate> {
     /// The instance.
     pub id: Id<A>,
     /// The action on the instance.
-    pub action: Action<A>,
+    pub action: Action,
 }
 
 /// An action on an instance.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Action<A: Aggregate> {
-    /// Sending a command.
-    Command(A::Command),
+pub enum Action {
+    /// Sending the command of this stored name, such as `order.ship`.
+    Command(&'static str),
     /// Reading the state, now or at a version.
     State,
     /// Reading the history.
@@ -71,27 +71,25 @@ pub fn authenticated<A: Aggregate>(
     }
 }
 
-type Check<A> =
-    dyn Fn(Access<A>) -> Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>> + Send + Sync;
+type Checked = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
+type Check<A> = dyn Fn(Access<A>) -> Checked + Send + Sync;
+type CommandCheck<A> = dyn Fn(Access<A>, <A as Aggregate>::Command) -> Checked + Send + Sync;
 
 /// The authorization of a router.
-pub(crate) struct Authorization<A: Aggregate>(Option<Arc<Check<A>>>);
-
-impl<A: Aggregate> Clone for Authorization<A> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
+pub(crate) struct Authorization<A: Aggregate> {
+    request: Option<Arc<Check<A>>>,
+    command: Option<Arc<CommandCheck<A>>>,
 }
 
 impl<A: Aggregate> fmt::Debug for Authorization<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Authorization" } else { "Public" })
+        f.write_str(if self.request.is_some() { "Authorization" } else { "Public" })
     }
 }
 
 impl<A: Aggregate> Authorization<A> {
     pub(crate) fn public() -> Self {
-        Self(None)
+        Self { request: None, command: None }
     }
 
     pub(crate) fn of<F, O>(check: F) -> Self
@@ -99,17 +97,39 @@ impl<A: Aggregate> Authorization<A> {
         F: Fn(Access<A>) -> O + Send + Sync + 'static,
         O: Future<Output = Result<(), Problem>> + Send + 'static,
     {
-        Self(Some(Arc::new(move |access| Box::pin(check(access)))))
+        Self { request: Some(Arc::new(move |access| Box::pin(check(access)))), command: None }
     }
 
-    /// Checks a request.
+    /// Adds a check of decoded commands.
+    pub(crate) fn check_commands<F, O>(&mut self, check: F)
+    where
+        F: Fn(Access<A>, A::Command) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<(), Problem>> + Send + 'static,
+    {
+        self.command = Some(Arc::new(move |access, command| Box::pin(check(access, command))));
+    }
+
+    /// Checks a request, before anything else of it is read.
     pub(crate) async fn check(
         &self,
         parts: &Parts,
         id: &Id<A>,
-        action: Action<A>,
+        action: Action,
     ) -> Result<(), Problem> {
-        let Some(check) = &self.0 else { return Ok(()) };
+        let Some(check) = &self.request else { return Ok(()) };
         check(Access { parts: parts.clone(), id: id.clone(), action }).await
+    }
+
+    /// Checks the command of a request.
+    pub(crate) async fn check_command(
+        &self,
+        parts: &Parts,
+        id: &Id<A>,
+        action: Action,
+        command: &A::Command,
+    ) -> Result<(), Problem> {
+        let Some(check) = &self.command else { return Ok(()) };
+        let access = Access { parts: parts.clone(), id: id.clone(), action };
+        check(access, command.clone()).await
     }
 }

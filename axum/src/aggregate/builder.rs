@@ -79,8 +79,9 @@ pub fn aggregate<A: Aggregate>(app: &App) -> Unprotected<A> {
 }
 
 impl<A: Aggregate> Unprotected<A> {
-    /// Checks every request with `check`: a [`Problem`] refuses it. The check of a command sees the
-    /// decoded command.
+    /// Checks every request with `check` before its query or body is read: a [`Problem`] refuses it.
+    /// For checks of what a command contains, see
+    /// [`check_commands`](AggregateApi::check_commands).
     pub fn authorize<F, O>(self, check: F) -> AggregateApi<A>
     where
         F: Fn(Access<A>) -> O + Send + Sync + 'static,
@@ -170,6 +171,57 @@ impl<A: Aggregate> AggregateApi<A> {
             Some(_) => {}
             None => self.commands.push(kind),
         }
+    }
+
+    /// Checks the content of every command with `check`, once the request is authorized and its body
+    /// decoded: a [`Problem`] refuses it. It replaces an earlier check.
+    ///
+    /// # Example: a limit for all but one user
+    ///
+    /// ```
+    /// # use composable_rust_core::prelude::*;
+    /// # use composable_rust_runtime::App;
+    /// # #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+    /// # struct Account;
+    /// # #[derive(Debug, Clone, PartialEq, Message)]
+    /// # enum AccountCommand { Withdraw { cents: u64 } }
+    /// # #[derive(Debug, Clone, PartialEq, Message)]
+    /// # enum AccountEvent { Withdrawn { cents: u64 } }
+    /// # impl Aggregate for Account {
+    /// #     const NAME: &'static str = "account";
+    /// #     type Command = AccountCommand;
+    /// #     type Event = AccountEvent;
+    /// #     type Rejection = std::convert::Infallible;
+    /// #     type Environment = ();
+    /// #     fn decide(&self, command: AccountCommand, _: &Context<Self>) -> Decision<Self> {
+    /// #         let AccountCommand::Withdraw { cents } = command;
+    /// #         record(AccountEvent::Withdrawn { cents })
+    /// #     }
+    /// #     fn apply(&mut self, _: AccountEvent) {}
+    /// # }
+    /// # fn f(app: &App) {
+    /// use axum::http::StatusCode;
+    /// use composable_rust_axum::{Problem, aggregate, authenticated};
+    ///
+    /// let accounts = aggregate::<Account>(app)
+    ///     .authorize(authenticated("Bearer"))
+    ///     .all_commands()
+    ///     .check_commands(|access, AccountCommand::Withdraw { cents }| async move {
+    ///         match access.user() {
+    ///             Some(user) if user.0 == "treasurer" || cents <= 10_000 => Ok(()),
+    ///             _ => Err(Problem::new(StatusCode::FORBIDDEN, "over_limit")),
+    ///         }
+    ///     });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn check_commands<F, O>(mut self, check: F) -> Self
+    where
+        F: Fn(Access<A>, A::Command) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<(), Problem>> + Send + 'static,
+    {
+        self.authorization.check_commands(check);
+        self
     }
 
     /// Requires an `Idempotency-Key` of every command. Default: it is optional.

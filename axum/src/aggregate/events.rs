@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{FromRequestParts as _, State};
 use axum::http::request::Parts;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -33,11 +33,11 @@ pub(crate) struct EventsQuery {
 pub(crate) async fn get<A: Aggregate>(
     State(api): State<Arc<Exposed<A>>>,
     InstanceId(id): InstanceId<A>,
-    Query(EventsQuery { after }): Query<EventsQuery>,
     stopping: Option<Extension<Stopping>>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Result<Response, Problem> {
     api.authorization.check(&parts, &id, Action::Events).await?;
+    let Query(EventsQuery { after }) = Query::from_request_parts(&mut parts, &()).await?;
     // A client that reconnects repeats the query, so the header counts.
     let after = match single(&parts.headers, &LAST_EVENT_ID)? {
         Some(seen) => seen.parse().map_err(|_| invalid(&LAST_EVENT_ID, "is not a version"))?,

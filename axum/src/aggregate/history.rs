@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts as _, State};
 use axum::http::request::Parts;
 use composable_rust_core::{Aggregate, Version};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -40,10 +40,10 @@ pub(crate) struct Page {
 pub(crate) async fn get<A: Aggregate>(
     State(api): State<Arc<Exposed<A>>>,
     InstanceId(id): InstanceId<A>,
-    Query(HistoryQuery { after, limit }): Query<HistoryQuery>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Result<Json<Page>, Problem> {
     api.authorization.check(&parts, &id, Action::History).await?;
+    let Query(HistoryQuery { after, limit }) = Query::from_request_parts(&mut parts, &()).await?;
     let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let history = api.app.handle(&id).history_after(after);
     let mut recorded: Vec<_> = history.take(limit + 1).try_collect().await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts as _, State};
 use axum::http::header::{CONTENT_TYPE, ETAG};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
@@ -27,10 +27,10 @@ pub(crate) struct StateQuery {
 pub(crate) async fn get<A: Aggregate>(
     State((api, view)): State<(Arc<Exposed<A>>, View<A>)>,
     InstanceId(id): InstanceId<A>,
-    Query(StateQuery { version: at }): Query<StateQuery>,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Result<Response, Problem> {
     api.authorization.check(&parts, &id, Action::State).await?;
+    let Query(StateQuery { version: at }) = Query::from_request_parts(&mut parts, &()).await?;
     let handle = api.app.handle(&id);
     let (json, version) = match at {
         Some(at) => {

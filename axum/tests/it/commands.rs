@@ -1,12 +1,17 @@
 //! Commands over HTTP.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode};
-use composable_rust_axum::{Action, Problem, aggregate, authenticated};
+use composable_rust_axum::{Action, Json, Problem, aggregate, authenticated};
 use composable_rust_core::Version;
 use futures_util::TryStreamExt as _;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::order::{Order, OrderCommand};
 use crate::support::{api, app, get, post, post_with, send, with_user};
@@ -88,9 +93,21 @@ async fn bodies_that_are_no_command_are_problems() {
         let headers = [("content-type", kind)];
         post_with(&router, "/orders/1/place", &headers, r#"{"units":1}"#).await.ok(200);
     }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_a_problem() {
+    async fn by_hand(Json(body): Json<serde_json::Value>) -> Json<serde_json::Value> {
+        Json(body)
+    }
+    let router = api(&app()).route("/by-hand", axum::routing::post(by_hand));
     let small = router.clone().layer(DefaultBodyLimit::max(8));
-    let reply = post(&small, "/orders/1/place", r#"{"units":10}"#).await;
-    assert_eq!(reply.problem(413), "body_too_large");
+    let large = format!("[{}]", " ".repeat(2 << 20));
+    for path in ["/orders/1/place", "/by-hand"] {
+        let reply = post(&small, path, r#"{"units":10}"#).await;
+        assert_eq!(reply.problem(413), "body_too_large", "{path}");
+        assert_eq!(post(&router, path, &large).await.problem(413), "body_too_large", "{path}");
+    }
 }
 
 #[tokio::test]
@@ -139,9 +156,7 @@ async fn requests_are_authorized() {
     let orders = aggregate::<Order>(&app)
         .authorize(|access| async move {
             match (&access.action, access.user()) {
-                (Action::State, _) | (Action::Command(OrderCommand::Place { .. }), Some(_)) => {
-                    Ok(())
-                }
+                (Action::State, _) | (Action::Command("order.place"), Some(_)) => Ok(()),
                 _ => Err(Problem::new(StatusCode::FORBIDDEN, "not_yours")),
             }
         })
@@ -163,4 +178,61 @@ async fn requests_are_authorized() {
     let reply = get(&all, "/1").await;
     assert_eq!(reply.problem(401), "unauthenticated");
     assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+}
+
+#[tokio::test]
+async fn nothing_is_read_before_a_request_is_authorized() {
+    let orders = aggregate::<Order>(&app())
+        .authorize(authenticated("Bearer"))
+        .all_commands()
+        .require_idempotency_key()
+        .state()
+        .history()
+        .events();
+    let router = with_user(orders.router()).layer(DefaultBodyLimit::max(8));
+    for body in ["", "{", r#"{"unit":1}"#, r#"{"units":1,"wrapping":null}"#] {
+        let reply = post(&router, "/1/place", body).await;
+        assert_eq!(reply.problem(401), "unauthenticated", "{body}");
+    }
+    let text = [("content-type", "text/plain"), ("idempotency-key", "k")];
+    let reply = post_with(&router, "/1/place", &text, "{}").await;
+    assert_eq!(reply.problem(401), "unauthenticated");
+    for path in ["/1?at=1", "/1/history?before=1", "/1/events?before=1"] {
+        assert_eq!(get(&router, path).await.problem(401), "unauthenticated", "{path}");
+    }
+    // The body is not even received.
+    let body = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+    let request = Request::post("/1/place").body(body).unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(10), router.oneshot(request));
+    assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn the_content_of_a_command_is_checked() {
+    let app = app();
+    let orders = aggregate::<Order>(&app)
+        .authorize(authenticated("Bearer"))
+        .all_commands()
+        .check_commands(|access, command| async move {
+            match command {
+                OrderCommand::Place { units: 10.., .. } => {
+                    let user = access.user().map(|user| user.0.clone());
+                    let problem = Problem::new(StatusCode::FORBIDDEN, "over_limit");
+                    Err(problem.with_member("user", user))
+                }
+                _ => Ok(()),
+            }
+        });
+    let router = with_user(orders.router());
+    let anna = [("x-user", "anna")];
+    let reply = post_with(&router, "/1/place", &anna, r#"{"units":10}"#).await;
+    assert_eq!(
+        (reply.problem(403).as_str(), &reply.json()["user"]),
+        ("over_limit", &json!("anna"))
+    );
+    let reply = post_with(&router, "/1/place", &anna, r#"{"unit":10}"#).await;
+    assert_eq!(reply.problem(422), "invalid_body");
+    post_with(&router, "/1/place", &anna, r#"{"units":9}"#).await.ok(200);
+    // Nobody sees its problems without being authorized.
+    assert_eq!(post(&router, "/1/place", r#"{"units":10}"#).await.problem(401), "unauthenticated");
 }
