@@ -6,7 +6,6 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use composable_rust_core::Position;
 use composable_rust_runtime::operations::ProjectionHandle;
-use futures_util::future::try_join_all;
 
 use crate::Problem;
 use crate::headers::names::COMPOSABLE_WAIT_FOR;
@@ -82,8 +81,7 @@ impl WaitFor {
     /// A dropped future has no effect.
     pub async fn on(&self, projection: &ProjectionHandle) -> Result<(), Problem> {
         let deadline = self.deadline.unwrap_or(DEADLINE);
-        let waits = self.positions.iter().map(|at| projection.wait_for(*at, deadline));
-        try_join_all(waits).await?;
+        projection.wait_for(self.positions.iter().copied(), deadline).await?;
         Ok(())
     }
 }

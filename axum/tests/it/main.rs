@@ -1,6 +1,7 @@
 //! Tests of the HTTP adapter.
 
 mod commands;
+mod counted_reads;
 mod keys;
 mod openapi;
 mod order;

@@ -13,6 +13,7 @@ use composable_rust_testing::{InMemoryEventStore, InMemoryReadModel};
 use futures_util::StreamExt as _;
 use tower::ServiceExt as _;
 
+use crate::counted_reads::CountedReads;
 use crate::order::{Gate, Order, OrderEvent};
 use crate::support::{api, post, send};
 
@@ -41,7 +42,7 @@ impl Projection for Placed {
     }
 }
 
-type Model = InMemoryReadModel<u64>;
+type Model = CountedReads<InMemoryReadModel<u64>>;
 
 async fn count(
     State((app, model)): State<(App, Model)>,
@@ -49,11 +50,15 @@ async fn count(
 ) -> Result<Json<u64>, Problem> {
     let wait_for = wait_for.within(Duration::from_millis(500));
     wait_for.on(&app.projection::<Placed>()).await?;
-    Ok(Json(model.get()))
+    Ok(Json(model.model.get()))
 }
 
 fn service() -> (App, Router) {
-    let (gate, model) = (Gate::default(), Model::new(0));
+    service_on(Model::new(InMemoryReadModel::new(0)))
+}
+
+fn service_on(model: Model) -> (App, Router) {
+    let gate = Gate::default();
     gate.open();
     let app = App::builder(InMemoryEventStore::with_partitions(2))
         .aggregate::<Order>(gate.into())
@@ -91,6 +96,27 @@ async fn a_query_waits_for_the_positions_of_its_client() {
     assert_eq!(count("0:1,").await.problem(400), "invalid_header");
     app.projection::<Placed>().pause().await.unwrap();
     assert_eq!(count("0:1000").await.problem(503), "projection_not_running");
+}
+
+#[tokio::test]
+async fn several_positions_are_one_wait() {
+    let model = Model::new(InMemoryReadModel::new(0));
+    let (app, router) = service_on(model.clone());
+    let mut positions = Vec::new();
+    for id in ["1", "2", "3", "4"] {
+        let reply = post(&router, &format!("/orders/{id}/place"), r#"{"units":1}"#).await;
+        positions.push(reply.header("composable-position").unwrap().to_owned());
+    }
+    app.start();
+    let positions = positions.join(",");
+    let headers = [("composable-wait-for", positions.as_str())];
+    let count = async || send(&router, Method::GET, "/count", &headers, None).await.ok(200);
+    assert_eq!(count().await, 4);
+    // Nobody else reads the checkpoints.
+    app.shutdown(Duration::from_secs(10)).await;
+    let before = model.reads();
+    assert_eq!(count().await, 4);
+    assert_eq!(model.reads() - before, 1);
 }
 
 #[tokio::test]
