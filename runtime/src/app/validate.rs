@@ -255,6 +255,12 @@ impl AppBuilder {
                     "the policy `{policy}` reads events of several types, of which `{name}` is \
                      remote: register a policy for `{name}` alone"
                 ));
+            } else if !names.contains_key(name) && sources.len() > 1 {
+                problems.push(format!(
+                    "the policy `{policy}` reads events of several types, of which `{name}` is \
+                     not registered: register it with `.aggregate`; or, if it lives in another \
+                     service, say `.remote` and register a policy for `{name}` alone"
+                ));
             } else if !is_remote && !names.contains_key(name) {
                 problems.push(format!(
                     "the policy `{policy}` reads events of `{name}`: register it with \

@@ -2,6 +2,7 @@
 
 mod actor;
 mod backlogs;
+mod event_sets;
 mod followers;
 mod gateway_limits;
 mod gateways;
