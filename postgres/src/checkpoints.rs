@@ -53,7 +53,7 @@ impl Checkpoints for PostgresEventStore {
     }
 }
 
-fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
+pub(crate) fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
     Ok(Checkpoint {
         partition: unsigned::<i16, u16>(row, 0)?,
         offset: unsigned::<i64, u64>(row, 1)?,

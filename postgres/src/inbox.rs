@@ -119,7 +119,7 @@ impl ExistingEntries {
     }
 }
 
-fn entry(row: &PgRow, partition: u16) -> Result<InboxEntry, sqlx::Error> {
+pub(crate) fn entry(row: &PgRow, partition: u16) -> Result<InboxEntry, sqlx::Error> {
     let offset = row.try_get::<Option<i64>, _>(3)?;
     Ok(InboxEntry {
         message_id: MessageId(row.try_get(0)?),

@@ -12,14 +12,26 @@ use crate::row::{bigint, micros, smallint, timestamp, unsigned, value};
 
 /// Members have no partition. The row of the log, with the number of overrides in the column of
 /// epochs, and the pauses have no worker either.
-const LOAD_LEASES: &str = "select l.worker, l.holder, l.partition, l.epoch, \
-     coalesce(l.expires_at <= statement_timestamp(), true), \
-     null::text, null::timestamptz, null::text \
-     from leases l where l.worker = any ($1) \
-     union all select m.worker, m.holder, null, null, null, null, null, null \
-     from members m where m.worker = any ($1) and m.expires_at > statement_timestamp() \
-     union all select null, null, null, log.overrides, null, null, null, null from log \
-     union all select null, null, null, null, null, p.name, p.since, p.paused_by from pauses p";
+macro_rules! load_leases {
+    ($of:literal) => {
+        concat!(
+            "select l.worker, l.holder, l.partition, l.epoch, \
+             coalesce(l.expires_at <= statement_timestamp(), true), \
+             null::text, null::timestamptz, null::text \
+             from leases l where ",
+            $of,
+            " union all select m.worker, m.holder, null, null, null, null, null, null \
+             from members m where ",
+            $of,
+            " and m.expires_at > statement_timestamp() \
+             union all select null, null, null, log.overrides, null, null, null, null from log \
+             union all select null, null, null, null, null, p.name, p.since, p.paused_by \
+             from pauses p"
+        )
+    };
+}
+const LOAD_LEASES: &str = load_leases!("worker = any ($1)");
+const ALL_LEASES: &str = load_leases!("true");
 const PAUSE: &str = "insert into pauses (name, paused_by) values ($1, $2) on conflict do nothing";
 const RESUME: &str = "delete from pauses where name = $1";
 
@@ -29,12 +41,7 @@ impl Leases for PostgresEventStore {
     async fn load_leases(&self, workers: &[String]) -> Result<LeaseSnapshot, StoreError> {
         let query = sqlx::query(LOAD_LEASES).bind(workers);
         let rows = self.leases.run(async |connection| query.fetch_all(connection).await).await?;
-        let mut snapshot = LeaseSnapshot::default();
-        rows.iter().try_for_each(|row| read(row, &mut snapshot)).map_err(store_error)?;
-        snapshot.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
-        snapshot.members.sort_unstable();
-        snapshot.pauses.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok(snapshot)
+        snapshot(&rows).map_err(store_error)
     }
 
     async fn change_leases(&self, request: &LeaseRequest) -> Result<Vec<bool>, StoreError> {
@@ -68,6 +75,22 @@ impl Leases for PostgresEventStore {
         self.writers.run(async |writer| query.execute(writer).await).await?;
         Ok(())
     }
+}
+
+/// Reads the leases and members of all workers.
+pub(crate) async fn all_leases(store: &PostgresEventStore) -> Result<LeaseSnapshot, StoreError> {
+    let query = sqlx::query(ALL_LEASES);
+    let rows = store.readers.run(async |reader| query.fetch_all(reader).await).await?;
+    snapshot(&rows).map_err(store_error)
+}
+
+fn snapshot(rows: &[PgRow]) -> Result<LeaseSnapshot, sqlx::Error> {
+    let mut snapshot = LeaseSnapshot::default();
+    rows.iter().try_for_each(|row| read(row, &mut snapshot))?;
+    snapshot.leases.sort_unstable_by(|one, other| one.lease.cmp(&other.lease));
+    snapshot.members.sort_unstable();
+    snapshot.pauses.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(snapshot)
 }
 
 fn read(row: &PgRow, snapshot: &mut LeaseSnapshot) -> Result<(), sqlx::Error> {

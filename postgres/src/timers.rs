@@ -208,7 +208,7 @@ fn wait(row: &PgRow) -> Result<Duration, sqlx::Error> {
     Ok(timestamp(row, 0)?.since(timestamp(row, 1)?))
 }
 
-fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
+pub(crate) fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
     let arming = TimerArming {
         armed_by: MessageId(value::<Uuid>(row, 10)?),
         effect_index: unsigned::<i64, u32>(row, 11)?,

@@ -72,7 +72,7 @@ fn add<'s>(batch: &mut StatementBatch<'s>, name: &'s str, to: Checkpoint, now: T
     batch.args.add(now.as_micros());
 }
 
-fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {
+pub(crate) fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {
     let partition: i64 = row.try_get_unchecked(0)?;
     Ok(Checkpoint {
         partition: u16::try_from(partition).unwrap_or(u16::MAX),

@@ -18,15 +18,29 @@ use crate::sql::{Args, CHUNK, int, padded, push_in, uint};
 use crate::statement_batch::{Statement, StatementBatch, commit_all};
 use crate::store::{SqliteEventStore, clock};
 
-const LEASES: &str =
-    "select worker, partition, holder, expires_at, epoch, ttl from leases where worker ";
-const MEMBERS: &str = " union all select worker, null, holder, expires_at, null, null from members \
-    where worker ";
+macro_rules! leases {
+    () => {
+        "select worker, partition, holder, expires_at, epoch, ttl from leases "
+    };
+}
+macro_rules! members {
+    () => {
+        " union all select worker, null, holder, expires_at, null, null from members "
+    };
+}
+const LEASES: &str = concat!(leases!(), "where worker ");
+const MEMBERS: &str = concat!(members!(), "where worker ");
 /// The row of the log, with the number of overrides in the column of epochs, and the pauses, with
 /// their names in the column of holders and their authors in that of times to live. Both have no
 /// worker.
-const LOG: &str = " union all select null, null, null, null, overrides, null from log \
-    union all select null, null, name, since, null, paused_by from pauses";
+macro_rules! log_and_pauses {
+    () => {
+        " union all select null, null, null, null, overrides, null from log \
+         union all select null, null, name, since, null, paused_by from pauses"
+    };
+}
+const LOG: &str = log_and_pauses!();
+const ALL_LEASES: &str = concat!(leases!(), members!(), log_and_pauses!());
 const PAUSE: &str = "insert or ignore into pauses (name, since, paused_by) values (?, ?, ?)";
 const RESUME: &str = "delete from pauses where name = ?";
 
@@ -75,7 +89,20 @@ impl SqliteEventStore {
         let mut args = Args::default();
         bind_workers(&mut args, workers.iter().map(String::as_str));
         bind_workers(&mut args, workers.iter().map(String::as_str));
-        let rows = self.readers().fetch(&sql, args).await?;
+        self.lease_snapshot(&sql, args).await
+    }
+
+    /// Reads the leases and members of all workers.
+    pub(crate) async fn read_all_leases(&self) -> Result<LeaseSnapshot, sqlx::Error> {
+        self.lease_snapshot(ALL_LEASES, Args::default()).await
+    }
+
+    async fn lease_snapshot(
+        &self,
+        sql: &str,
+        args: Args<'_>,
+    ) -> Result<LeaseSnapshot, sqlx::Error> {
+        let rows = self.readers().fetch(sql, args).await?;
         let now = clock();
         let mut snapshot = LeaseSnapshot::default();
         for row in &rows {

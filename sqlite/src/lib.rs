@@ -25,6 +25,7 @@ mod error;
 mod fence;
 mod inbox;
 mod insert;
+mod inspection;
 mod leases;
 mod load;
 mod log;

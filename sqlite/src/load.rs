@@ -36,7 +36,7 @@ macro_rules! with_overrides {
          and o.stream_id = e.stream_id and o.version = e.version "
     };
 }
-pub(crate) use with_overrides;
+pub(crate) use {event_columns, with_overrides};
 
 const EVENTS: &str = concat!(
     "select ",
@@ -164,7 +164,11 @@ fn loaded(
     }
 }
 
-fn event(row: &SqliteRow, partition: u16, stream: StreamId) -> Result<StoredEvent, sqlx::Error> {
+pub(crate) fn event(
+    row: &SqliteRow,
+    partition: u16,
+    stream: StreamId,
+) -> Result<StoredEvent, sqlx::Error> {
     Ok(StoredEvent {
         id: EventId(row.try_get_unchecked(2)?),
         stream,

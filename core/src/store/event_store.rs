@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::codec::EncodedMessage;
 use crate::event::StoredEvent;
 use crate::queue::{Checkpoints, DeadLetters, Inbox, Leases, Outbox, Timers};
-use crate::store::{Append, AppendOutcome, Fingerprint, LogSecret, Presence, Snapshot};
+use crate::store::{Append, AppendOutcome, Fingerprint, Inspection, LogSecret, Presence, Snapshot};
 use crate::{EventId, Position, StreamId, Timestamp, Version};
 
 /// The properties of a log that are fixed when it is created.
@@ -73,7 +73,9 @@ pub enum StaleSnapshots {
 /// # Cancel safety
 ///
 /// A dropped call that writes may still commit. Treat it as [`StoreError::Unavailable`].
-pub trait EventStore: Leases + Checkpoints + Outbox + Timers + DeadLetters + Inbox {
+pub trait EventStore:
+    Leases + Checkpoints + Outbox + Timers + DeadLetters + Inbox + Inspection
+{
     /// Returns the fixed properties of the log.
     fn log(&self) -> LogInfo;
 

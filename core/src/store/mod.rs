@@ -3,6 +3,7 @@
 mod adoption;
 pub(crate) mod append;
 mod event_store;
+mod inspection;
 mod log_secret;
 mod presence;
 mod shared_event_store;
@@ -15,6 +16,10 @@ pub use append::{
     Append, AppendOutcome, Due, NewInboxEntry, NewOutboxRow, NewTimer, TimerArming, TimerChange,
 };
 pub use event_store::{EventStore, LogInfo, StaleSnapshots, StoreError, StreamRow};
+pub use inspection::{
+    EventFilter, Finding, Inspection, LogRange, NamedCheckpoint, Severity, StreamSummary,
+    TimerEntry,
+};
 pub use log_secret::LogSecret;
 pub use presence::Presence;
 pub use shared_event_store::SharedEventStore;

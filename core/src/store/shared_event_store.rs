@@ -18,8 +18,9 @@ use crate::queue::{
     TimerSettlement, Timers,
 };
 use crate::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Presence, Snapshot, StaleSnapshots,
-    StoreError, StreamRow,
+    Append, AppendOutcome, EventFilter, EventStore, Finding, Fingerprint, Inspection, LogInfo,
+    LogRange, NamedCheckpoint, Presence, Snapshot, StaleSnapshots, StoreError, StreamRow,
+    StreamSummary, TimerEntry,
 };
 use crate::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 
@@ -168,6 +169,17 @@ erase! {
         fn decide_dead_letter(partition: owned u16, id: owned Uuid, decision: owned DeadLetterDecision) -> bool;
         fn decided_dead_letters(queues: borrowed [Queue], limit: owned usize) -> Vec<DeadLetter>;
         fn resolve_dead_letter(lease: borrowed Lease, letter: borrowed DeadLetter, replies: borrowed [OutboxMessage]) -> bool;
+    }
+    Inspection {
+        fn list_streams(partition: owned u16, prefix: borrowed str, after: maybe StreamId, limit: owned usize) -> Vec<StreamSummary>;
+        fn search_log(range: owned LogRange, filter: borrowed EventFilter, limit: owned usize) -> Vec<StoredEvent>;
+        fn timer_queues() -> Vec<TimerQueue>;
+        fn list_timers(queue: borrowed TimerQueue, after: maybe TimerEntry, limit: owned usize) -> Vec<TimerEntry>;
+        fn timers_of(stream: borrowed StreamId) -> Vec<TimerEntry>;
+        fn inbox_of(stream: borrowed StreamId, limit: owned usize) -> Vec<InboxEntry>;
+        fn all_leases() -> LeaseSnapshot;
+        fn all_checkpoints() -> Vec<NamedCheckpoint>;
+        fn examine() -> Vec<Finding>;
     }
     Inbox {
         fn load_inbox_entry(stream: borrowed StreamId, message_id: owned MessageId) -> Option<InboxEntry>;

@@ -2,9 +2,9 @@
 
 use super::subject::StoreUnderTest;
 use super::{
-    batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, inbox, leases,
-    limits, names, order, outbox, outbox_timers, partition_hash, pruning, reads, snapshots,
-    subscribe, summaries, timers, unknown_outcome, versions, waking,
+    batches, checkpoints, conflicts, dead_letters, erasure, firing, group_commit, inbox,
+    inspection, leases, limits, names, order, outbox, outbox_timers, partition_hash, pruning,
+    reads, snapshots, subscribe, summaries, timers, unknown_outcome, versions, waking,
 };
 use crate::suite::{Case, case_list};
 
@@ -200,6 +200,15 @@ macro_rules! __conformance_cases {
                 summaries_count_due_timers,
                 summaries_end_at_the_limit,
                 counts_of_waiting_rows_end_at_the_limit,
+            }
+            inspection {
+                streams_are_listed_in_order_and_in_pages,
+                a_listed_stream_shows_its_first_and_last_event,
+                a_search_of_the_log_filters_a_range_newest_first,
+                armed_timers_are_listed_due_or_not,
+                the_inbox_of_a_stream_is_listed_newest_first,
+                all_leases_and_checkpoints_are_listed,
+                an_examination_of_a_healthy_store_finds_no_fault,
             }
             firing {
                 firing_removes_exactly_its_arming,

@@ -45,6 +45,7 @@ mod erasure;
 mod firing;
 mod group_commit;
 mod inbox;
+mod inspection;
 mod leases;
 mod limits;
 mod names;

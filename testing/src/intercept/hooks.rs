@@ -12,8 +12,9 @@ use composable_rust_core::queue::{
     TimerSettlement, Timers,
 };
 use composable_rust_core::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Presence, Snapshot, StaleSnapshots,
-    StoreError, StreamRow,
+    Append, AppendOutcome, EventFilter, EventStore, Finding, Fingerprint, Inspection, LogInfo,
+    LogRange, NamedCheckpoint, Presence, Snapshot, StaleSnapshots, StoreError, StreamRow,
+    StreamSummary, TimerEntry,
 };
 use composable_rust_core::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _};
@@ -301,5 +302,29 @@ hooks! {
         Read fn load_inbox_entry(stream: &StreamId, message_id: MessageId) -> Option<InboxEntry>,
             changed by after_load_inbox_entry;
         Write fn prune_inbox(partition: u16, age: Duration, limit: usize) -> u64;
+    }
+    Inspection {
+        Read fn list_streams(
+            partition: u16,
+            prefix: &str,
+            after: Option<&StreamId>,
+            limit: usize
+        ) -> Vec<StreamSummary>;
+        Read fn search_log(
+            range: LogRange,
+            filter: &EventFilter,
+            limit: usize
+        ) -> Vec<StoredEvent>;
+        Read fn timer_queues() -> Vec<TimerQueue>;
+        Read fn list_timers(
+            queue: &TimerQueue,
+            after: Option<&TimerEntry>,
+            limit: usize
+        ) -> Vec<TimerEntry>;
+        Read fn timers_of(stream: &StreamId) -> Vec<TimerEntry>;
+        Read fn inbox_of(stream: &StreamId, limit: usize) -> Vec<InboxEntry>;
+        Read fn all_leases() -> LeaseSnapshot;
+        Read fn all_checkpoints() -> Vec<NamedCheckpoint>;
+        Read fn examine() -> Vec<Finding>;
     }
 }

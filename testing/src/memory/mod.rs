@@ -6,6 +6,7 @@ mod dead_letters;
 mod erase;
 mod inbox;
 mod inspect;
+mod inspection;
 mod leases;
 mod log;
 mod outbox;

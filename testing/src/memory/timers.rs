@@ -135,7 +135,7 @@ impl PartitionState {
     }
 }
 
-fn armed_timer(timer: &StoredTimer) -> ArmedTimer {
+pub(super) fn armed_timer(timer: &StoredTimer) -> ArmedTimer {
     ArmedTimer { id: timer.id.clone(), arming: timer.arming }
 }
 
