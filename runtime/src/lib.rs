@@ -20,7 +20,7 @@ pub use instance::send::SendCommand;
 pub use store::Store;
 pub use worker::external_record::ExternalRecord;
 
-pub use app::registry::{Registry, RegistryError};
+pub use app::registry::{LoadedInstance, Registry, RegistryError};
 pub use instance::group_commit::GroupCommit;
 
 /// Settings of an app and of what is registered with it.
@@ -38,6 +38,7 @@ pub mod operations {
     pub use crate::app::dead_letters::{DeadLetterError, DeadLetters};
     pub use crate::app::gateway_handle::{Circuit, CircuitState, GatewayHandle, GatewayStatus};
     pub use crate::app::queues::{QueueStatus, Queues, WaitingMessage};
+    pub use crate::app::rehearsal::Rehearsal;
     pub use crate::app::republish::RepublishError;
     pub use crate::app::reset_policy::{PolicyPosition, ResetPolicyError};
     pub use crate::app::stuck_instances::StuckInstance;

@@ -31,6 +31,7 @@ use crate::instance::runtime::AggregateRuntime;
 use crate::panic::lock;
 use crate::worker::bus::subscriptions::SubscriptionStatus;
 use crate::worker::page_size::PageSize;
+use crate::worker::policy::registered::ErasedPolicy;
 use crate::worker::projection::handle::ProjectionHandle;
 use crate::worker::supervisor::{RunningWorkers, WorkerSet};
 
@@ -98,6 +99,12 @@ impl App {
         &self,
     ) -> impl Iterator<Item = (&str, &'static [&'static str], bool)> {
         self.0.workers.policies_of_log(&self.0.registry)
+    }
+
+    /// The policy of this name.
+    pub(crate) fn policy(&self, name: &str) -> Option<&dyn ErasedPolicy> {
+        let mut policies = self.0.workers.policies.iter();
+        policies.find(|policy| policy.name == name).map(|policy| &*policy.policy)
     }
 
     /// The kinds and targets of the queues that this process works.
@@ -215,6 +222,17 @@ impl App {
             }
             None => panic!("no projection `{}` is registered: add `.projection(…)`", P::NAME),
         }
+    }
+
+    /// Returns the handles of all projections, in order of names.
+    pub fn projections(&self) -> Vec<ProjectionHandle> {
+        let all = self.0.workers.projections.values();
+        all.map(|of| ProjectionHandle::new(Arc::clone(of), Arc::clone(&self.0.shared))).collect()
+    }
+
+    /// Returns the names of the gateways whose calls this process makes, in order.
+    pub fn gateways(&self) -> Vec<&'static str> {
+        self.0.workers.gateways.keys().copied().collect()
     }
 
     /// Returns the number of operations on read models that the projections of this process have

@@ -8,6 +8,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod gateway_handle;
 pub(crate) mod queues;
 pub(crate) mod registry;
+pub(crate) mod rehearsal;
 pub(crate) mod republish;
 pub(crate) mod reset_policy;
 pub(crate) mod settings;

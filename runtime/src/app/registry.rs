@@ -30,6 +30,18 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// An instance as the registry loads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadedInstance {
+    /// The state as JSON text.
+    pub state: String,
+    /// The version.
+    pub version: Version,
+    /// `true` if the state says that the instance is finished.
+    pub is_finished: bool,
+}
+
 /// The error of a call of the registry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,7 +122,21 @@ impl Registry {
         stream: &StreamId,
         until: Option<Version>,
     ) -> Result<(String, Version), RegistryError> {
-        Ok(self.find(stream.category())?.state(stream, until).await?)
+        let loaded = self.find(stream.category())?.instance(stream, until).await?;
+        Ok((loaded.state, loaded.version))
+    }
+
+    /// Returns an instance by its stream, at version `until`, if given.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, or the stream cannot be loaded.
+    pub async fn instance(
+        &self,
+        stream: &StreamId,
+        until: Option<Version>,
+    ) -> Result<LoadedInstance, RegistryError> {
+        Ok(self.find(stream.category())?.instance(stream, until).await?)
     }
 
     /// Sends the command called `name`, with its content as JSON text, to the instance of a stream.
@@ -144,6 +170,15 @@ impl Registry {
         }
     }
 
+    /// Decides a message that the runtime would deliver, on a copy of its recipient's state, and
+    /// changes nothing.
+    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<(), Failure> {
+        match self.0.get(message.stream.category()) {
+            Some(aggregate) => aggregate.rehearse(message).await,
+            None => Err(Failure::unregistered("aggregate", message.stream.category())),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<&Arc<dyn ErasedAggregate>, RegistryError> {
         self.0.get(name).ok_or_else(|| RegistryError::UnknownAggregate {
             name: name.to_owned(),
@@ -163,11 +198,12 @@ pub(crate) trait ErasedAggregate: Send + Sync {
     fn commands(&self) -> &'static [MessageKind];
     fn events(&self) -> &'static [MessageKind];
     fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError>;
-    fn state<'a>(
+    fn instance<'a>(
         &'a self,
         stream: &'a StreamId,
         until: Option<Version>,
-    ) -> BoxFuture<'a, Result<(String, Version), LoadError>>;
+    ) -> BoxFuture<'a, Result<LoadedInstance, LoadError>>;
+    fn rehearse<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, Result<(), Failure>>;
     fn send<'a>(
         &'a self,
         stream: &'a StreamId,
@@ -208,11 +244,15 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         }))
     }
 
-    fn state<'a>(
+    fn rehearse<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(self.0.rehearse(message))
+    }
+
+    fn instance<'a>(
         &'a self,
         stream: &'a StreamId,
         until: Option<Version>,
-    ) -> BoxFuture<'a, Result<(String, Version), LoadError>> {
+    ) -> BoxFuture<'a, Result<LoadedInstance, LoadError>> {
         Box::pin(async move {
             let shared = &self.0.shared;
             let loaded = match until {
@@ -223,7 +263,8 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
             };
             let state = serde_json::to_string(&loaded.state);
             let state = state.unwrap_or_else(|_| debug(&loaded.state));
-            Ok((state, loaded.version))
+            let is_finished = loaded.state.is_finished();
+            Ok(LoadedInstance { state, version: loaded.version, is_finished })
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::store::{Append, AppendOutcome, StoreError};
-use composable_rust_core::{Aggregate, Version};
+use composable_rust_core::{Aggregate, Id, StreamId, Version};
 
 use crate::backoff::Backoff;
 use crate::error::SendError;
@@ -173,21 +173,30 @@ impl<A: Aggregate> AggregateRuntime<A> {
         base: &LoadedState<A>,
         entries: &mut Vec<MailboxEntry<A>>,
     ) -> DecidedBatch<A> {
-        let context = DecideContext {
+        let context = self.decide_context(&instance.id, &instance.stream);
+        let commands: Vec<_> = entries.iter().map(|entry| &entry.pending).collect();
+        let batch = decide(&context, base, &commands);
+        instance.put_back(entries.split_off(batch.outcomes.len()));
+        batch
+    }
+
+    /// Returns the surroundings of the decisions of an instance.
+    pub(crate) fn decide_context<'a>(
+        &'a self,
+        id: &'a Id<A>,
+        stream: &'a StreamId,
+    ) -> DecideContext<'a, A> {
+        DecideContext {
             log: self.shared.log.id,
-            id: &instance.id,
-            stream: &instance.stream,
+            id,
+            stream,
             env: &self.env,
             storage: self.shared.storage(),
             max_bytes: self.shared.settings.max_bytes_per_batch,
             remote: &self.shared.remote,
             known: &self.shared.known,
             published: &self.shared.published,
-        };
-        let commands: Vec<_> = entries.iter().map(|entry| &entry.pending).collect();
-        let batch = decide(&context, base, &commands);
-        instance.put_back(entries.split_off(batch.outcomes.len()));
-        batch
+        }
     }
 
     /// Appends a batch that was decided at version `before`, and completes the commands whose

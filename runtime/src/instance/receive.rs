@@ -11,8 +11,10 @@ use composable_rust_core::{Aggregate, Id, Message, MessageId, Metadata, StreamId
 
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{LoadError, SendError, error_chain};
+use crate::instance::decide::decide;
 use crate::instance::effects::NO_CONTENT;
-use crate::instance::message::{PendingCommand, SubmitError};
+use crate::instance::load::load;
+use crate::instance::message::{CommandOutcome, PendingCommand, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
 use crate::panic::guarded;
 use crate::worker::outcome::{Delivered, Failure};
@@ -39,10 +41,46 @@ impl<A: Aggregate> AggregateRuntime<A> {
         self: &Arc<Self>,
         message: &InboundMessage,
     ) -> Result<Delivered, Failure> {
+        // The content may be erased with the sender's stream.
+        let Some((id, pending)) = self.accept(message)? else { return Ok(Delivered::Handled) };
+        let within = self.shared.settings.default_deadline;
+        match self.submit(&id, pending, None, within).await {
+            Ok(_) => Ok(Delivered::Handled),
+            Err(error) => delivery_outcome(error),
+        }
+    }
+
+    /// Decides a message on a copy of the instance's state. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], as the delivery of the message would lead to; rejections are none.
+    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<(), Failure> {
+        let Some((id, pending)) = self.accept(message)? else { return Ok(()) };
+        let stream = &message.stream;
+        let (store, codecs) = (&self.shared.store, &self.shared.codecs);
+        let loaded = match load::<A>(store, codecs, stream, self.fingerprint).await {
+            Ok(loaded) => loaded,
+            Err(error) => return delivery_outcome::<A::Rejection>(failed_load(error)).map(|_| ()),
+        };
+        let context = self.decide_context(&id, stream);
+        let mut decided = decide(&context, &loaded, &[&pending]);
+        match decided.outcomes.pop() {
+            Some(CommandOutcome::Failed(error)) => {
+                delivery_outcome(SubmitError::Send(error)).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Decodes a message and checks that it may be delivered; `None` if its content was erased.
+    fn accept(
+        &self,
+        message: &InboundMessage,
+    ) -> Result<Option<(Id<A>, PendingCommand<A::Command>)>, Failure> {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
-            // The content was erased with the sender's stream.
-            Ok(None) => return Ok(Delivered::Handled),
+            Ok(None) => return Ok(None),
             Err(error) => {
                 return Err(Failure::of_decode(&error, Failure::Poison));
             }
@@ -67,11 +105,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             expected: None,
             fired_timer: message.fired_timer.clone(),
         };
-        let within = self.shared.settings.default_deadline;
-        match self.submit(&id, pending, None, within).await {
-            Ok(_) => Ok(Delivered::Handled),
-            Err(error) => delivery_outcome(error),
-        }
+        Ok(Some((id, pending)))
     }
 
     /// Decodes a message as a command of the aggregate; `None` if its content was erased.
@@ -100,6 +134,10 @@ impl<A: Aggregate> AggregateRuntime<A> {
         });
         decoded.map(Some)
     }
+}
+
+fn failed_load<R: Message>(error: LoadError) -> SubmitError<R> {
+    SubmitError::Send(SendError::Load(error))
 }
 
 fn delivery_outcome<R: Message>(error: SubmitError<R>) -> Result<Delivered, Failure> {

@@ -73,6 +73,11 @@ impl ProjectionHandle {
         Self { projection, shared }
     }
 
+    /// Returns the name of the projection.
+    pub fn name(&self) -> &'static str {
+        self.projection.name()
+    }
+
     async fn load(&self) -> Result<ProjectionRecord, StoreError> {
         self.projection.load(self.shared.log.id).await
     }

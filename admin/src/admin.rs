@@ -1,0 +1,85 @@
+//! The operations of a store, with or without an app.
+
+use std::fmt;
+
+use composable_rust_core::store::{EventStore, LogInfo, SharedEventStore};
+use composable_rust_runtime::App;
+
+use crate::AdminError;
+
+/// The operations on an event store. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    pub(crate) app: App,
+    pub(crate) operator: Operator,
+}
+
+/// The person or program on whose behalf an operation is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The name, as the entries of the audit show it.
+    pub name: String,
+    /// The reason, such as a ticket; empty if none is given.
+    pub reason: String,
+}
+
+impl Operator {
+    /// Creates an operator who gives no reason.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: String::new() }
+    }
+
+    /// Sets the reason.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("app", &self.app).field("operator", &self.operator).finish()
+    }
+}
+
+impl Admin {
+    /// Creates the operations of an app's store. What the app registers is decoded. The app need
+    /// not be started.
+    pub fn new(app: &App, operator: Operator) -> Self {
+        Self { app: app.clone(), operator }
+    }
+
+    /// Creates the operations of a store without an app: contents are shown as they are stored.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Build`]: an app without registrations cannot be built on the store.
+    pub fn of_store(store: impl EventStore, operator: Operator) -> Result<Self, AdminError> {
+        Ok(Self { app: App::builder(store).build()?, operator })
+    }
+
+    /// Returns the same operations on behalf of another operator.
+    #[must_use]
+    pub fn on_behalf_of(&self, operator: Operator) -> Self {
+        Self { app: self.app.clone(), operator }
+    }
+
+    /// Returns the app.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub(crate) fn store(&self) -> &SharedEventStore {
+        self.app.store()
+    }
+
+    pub(crate) fn log(&self) -> LogInfo {
+        self.app.log()
+    }
+
+    /// Returns `true` if the app registers the aggregate type.
+    pub(crate) fn is_registered(&self, category: &str) -> bool {
+        self.app.registry().names().any(|name| name == category)
+    }
+}

@@ -1,0 +1,168 @@
+//! A diagnosis of a store and of what works on it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use composable_rust_core::Timestamp;
+use composable_rust_core::store::{EventStore as _, Finding, Inspection as _, Severity};
+use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+
+use crate::queues::seconds;
+use crate::{Admin, AdminError};
+
+/// The difference between the clocks of this process and of the store from which on timers and
+/// leases are noticeably wrong.
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
+/// The age of a queue's first message from which on it is stuck rather than slow.
+const OLD_MESSAGE: Duration = Duration::from_secs(300);
+
+/// The findings of a diagnosis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis(pub Vec<Finding>);
+
+impl Diagnosis {
+    /// Returns the number of faults.
+    pub fn faults(&self) -> usize {
+        self.count(Severity::Fault)
+    }
+
+    /// Returns the number of warnings.
+    pub fn warnings(&self) -> usize {
+        self.count(Severity::Warning)
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.0.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+impl Serialize for Diagnosis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Of<'a> {
+            check: &'a str,
+            severity: &'a str,
+            found: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            remedy: &'a str,
+        }
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for Finding { check, severity, found, remedy } in &self.0 {
+            list.serialize_element(&Of { check, severity: severity.as_str(), found, remedy })?;
+        }
+        list.end()
+    }
+}
+
+impl Admin {
+    /// Examines the store and what works on it: the server, its clock and its settings, queues
+    /// without a worker, old messages, dead letters, pauses, failed projections, names that no
+    /// process knows. The findings of each kind come with what to do, faults first.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Store`]: the store cannot be read.
+    pub async fn doctor(&self) -> Result<Diagnosis, AdminError> {
+        let mut found = self.store().examine().await?;
+        found.push(self.clock_finding().await?);
+        for queue in self.app.queues().all().await? {
+            let name = format!("{}/{}", queue.queue.kind.as_str(), queue.queue.target);
+            if queue.rows > 0 && !queue.has_worker {
+                found.push(Finding::fault(
+                    "missing-worker",
+                    format!("{} messages of `{name}` wait and no process works it", queue.rows),
+                    "start a process that registers it, or park or discard the messages",
+                ));
+            } else if queue.oldest > OLD_MESSAGE {
+                let error = queue.last_error.unwrap_or_else(|| "no error".to_owned());
+                let age = seconds(queue.oldest);
+                found.push(Finding::warning(
+                    "old-message",
+                    format!("the first message of `{name}` has waited for {age} s: {error}"),
+                    "look at it with `queues show`, and at the log of its worker",
+                ));
+            }
+            if queue.dead_letters > 0 {
+                found.push(Finding::warning(
+                    "dead-letters",
+                    format!("`{name}` has {} dead letters", queue.dead_letters),
+                    "look at them with `dead groups`, then redrive or discard them",
+                ));
+            }
+        }
+        for pause in self.pauses().await? {
+            let by = pause.by.map(|by| format!(" by {by}")).unwrap_or_default();
+            found.push(Finding::warning(
+                "pause",
+                format!("`{}` is paused since {}{by}", pause.name, pause.since),
+                "resume it when the reason is gone",
+            ));
+        }
+        self.app_findings(&mut found).await;
+        found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Ok(Diagnosis(found))
+    }
+
+    async fn clock_finding(&self) -> Result<Finding, AdminError> {
+        let now = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+        };
+        let before = now();
+        let store = self.store().now().await?;
+        let after = now();
+        let skew = if store < before { before.since(store) } else { store.since(after) };
+        let found = format!("{:.3} s", skew.as_secs_f64());
+        Ok(if skew > CLOCK_SKEW && self.is_on_a_real_clock(store) {
+            Finding::warning(
+                "clock-skew",
+                format!("the clocks of this machine and of the store differ by {found}"),
+                "synchronise both with NTP",
+            )
+        } else {
+            Finding::fact("clock-skew", found)
+        })
+    }
+
+    /// `false` for the still clock of a store in memory.
+    fn is_on_a_real_clock(&self, now: Timestamp) -> bool {
+        const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
+        now != START
+    }
+
+    async fn app_findings(&self, found: &mut Vec<Finding>) {
+        for projection in self.projections().await {
+            let failed = projection.state == "failed" || projection.error.is_some();
+            if failed {
+                let reason = projection.error.unwrap_or(projection.reason);
+                found.push(Finding::fault(
+                    "projection",
+                    format!("the projection `{}` has failed: {reason}", projection.name),
+                    "mend the cause, then resume or rebuild it",
+                ));
+            }
+        }
+        for stuck in self.app.stuck_instances() {
+            found.push(Finding::fault(
+                "stuck-instance",
+                format!("{} cannot be loaded: {}", stuck.stream, stuck.last_error),
+                "deploy code that reads its events, or override the event",
+            ));
+        }
+        for unknown in self.app.unknown_messages() {
+            found.push(Finding::warning(
+                "unknown-name",
+                format!("{} messages wait for code that knows {}", unknown.waiting, unknown.what),
+                "deploy it",
+            ));
+        }
+        for subscription in self.app.subscriptions() {
+            if !subscription.is_reading() {
+                found.push(Finding::fault(
+                    "subscription",
+                    format!("a topic is not read: {subscription:?}"),
+                    "create the topic, or grant the right to read it",
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The error of an operation.
+
+use composable_rust_core::StreamId;
+use composable_rust_core::store::StoreError;
+use composable_rust_runtime::operations::DeadLetterError;
+use composable_rust_runtime::{BuildError, LoadError, RegistryError};
+
+/// The error of an operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The store cannot be read or written, or rejects the request. Retry if it is unavailable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The app's registry cannot decode a message or load a state.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A stream cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The app over the store cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Nothing with this name exists.
+    #[error("there is no {what} `{name}`{hint}")]
+    NotFound {
+        /// The kind of thing, such as `stream` or `dead letter`.
+        what: &'static str,
+        /// The requested name.
+        name: String,
+        /// What to ask for instead, after a semicolon; empty if nothing is known.
+        hint: String,
+    },
+    /// The dead letter waits behind another one: decide about that one first.
+    #[error("the dead letter waits behind another one of the same pair: decide about that first")]
+    NotAtHead,
+    /// The operation needs an app that registers the stream's type. Run it in a program that does.
+    #[error("`{category}` is not registered here, so `{operation}` cannot decode it")]
+    NotRegistered {
+        /// The category of the stream.
+        category: String,
+        /// The operation.
+        operation: &'static str,
+    },
+    /// The timer was fired, cancelled or armed anew at the same moment.
+    #[error("the timer `{id}` of {stream} was fired, cancelled or armed anew meanwhile")]
+    TimerGone {
+        /// The stream of the timer.
+        stream: StreamId,
+        /// The id of the timer.
+        id: String,
+    },
+}
+
+impl AdminError {
+    pub(crate) fn not_found(what: &'static str, name: impl Into<String>) -> Self {
+        Self::NotFound { what, name: name.into(), hint: String::new() }
+    }
+
+    /// Returns `true` if a retry can succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+impl From<DeadLetterError> for AdminError {
+    fn from(error: DeadLetterError) -> Self {
+        match error {
+            DeadLetterError::Store(error) => Self::Store(error),
+            _ => Self::NotAtHead,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Operations on an event store: finding, explaining, repairing and verifying.
+//!
+//! [`Admin`] works on a store alone, for any service whose log it holds, or on an
+//! [`App`](composable_rust_runtime::App), whose registry decodes messages and states. The command
+//! line and the console are faces of this crate.
+//!
+//! - Every read is a page: it reads by an index or examines a bounded part of the log, and returns
+//!   a cursor to continue with. Nothing counts a table.
+//! - Every change is recorded in the stream of the operators, before it is made and with its result
+//!   afterwards: who, what, why. See [`Admin::audit`].
+//! - Long operations report their progress and can be dropped at any time: a repetition continues
+//!   with what is left.
+//!
+//! # Example: what waits in a store
+//!
+//! ```
+//! use composable_rust_admin::{Admin, Operator};
+//! use composable_rust_testing::InMemoryEventStore;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let admin = Admin::of_store(InMemoryEventStore::new(), Operator::named("ann"))?;
+//! assert_eq!(admin.queues().await?, []);
+//! assert_eq!(admin.doctor().await?.faults(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod admin;
+mod audit;
+mod content;
+mod dead_letters;
+mod diff;
+mod doctor;
+mod erasure;
+mod error;
+mod events;
+mod instance;
+mod page;
+mod pauses;
+mod projections;
+mod queues;
+mod steps;
+mod streams;
+mod timers;
+mod trace;
+mod verify;
+mod workers;
+
+pub use admin::{Admin, Operator};
+pub use audit::{AuditCursor, AuditEntry, Intent, InvalidAuditCursor};
+pub use content::{Content, EventView, MessageView};
+pub use dead_letters::{
+    DeadLetterFilter, DeadLetterGroup, DeadLetterView, DryRun, Resolution, Resolved,
+};
+pub use diff::Difference;
+pub use doctor::Diagnosis;
+pub use erasure::{Appearance, Erased};
+pub use error::AdminError;
+pub use events::{EventCursor, EventQuery};
+pub use instance::{HandledView, InstanceView, StateView};
+pub use page::Page;
+pub use pauses::PauseView;
+pub use projections::ProjectionView;
+pub use queues::{QueueView, WaitingView};
+pub use steps::{InstanceAt, StepView};
+pub use streams::{StreamQuery, StreamView};
+pub use timers::{TimerQuery, TimerView};
+pub use trace::{Trace, TraceNode, TraceWaiting, Via, WaitingKind};
+pub use verify::{Progress, Verification};
+pub use workers::{CheckpointView, ProcessView, WorkerView};

@@ -1,0 +1,134 @@
+//! Unfinished instances by their step, such as sagas.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::{StreamId, Timestamp, Version};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::content::{error_chain, parsed};
+use crate::{Admin, AdminError, Page, StreamQuery, StreamView};
+
+/// The number of instances that one page examines.
+const EXAMINED: usize = 2_000;
+/// The number of instances that are listed for each step.
+const SHOWN: usize = 20;
+
+/// The unfinished instances at one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepView {
+    /// The step: the `status` of a saga such as `Doing Charge`, the variant of another state, or
+    /// the name of the last event where the type is not registered.
+    pub step: String,
+    /// The number of instances.
+    pub count: u64,
+    /// The instances that have waited longest, at most 20.
+    pub oldest: Vec<InstanceAt>,
+}
+
+/// An unfinished instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InstanceAt {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version.
+    pub version: Version,
+    /// The time of the last event.
+    pub since: Timestamp,
+    /// The error, if the instance cannot be loaded.
+    pub error: Option<String>,
+}
+
+impl Admin {
+    /// Returns the unfinished instances of a type by step, of up to 2,000 instances after a stream.
+    /// An instance is finished when its state says so or its stream is closed; where the type is
+    /// not registered, only closed streams are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Store`]: the store cannot be read. Retry.
+    pub async fn unfinished(
+        &self,
+        category: &str,
+        after: Option<StreamId>,
+    ) -> Result<Page<StepView, StreamId>, AdminError> {
+        let query = StreamQuery {
+            prefix: format!("{category}-"),
+            after,
+            limit: EXAMINED,
+            ..StreamQuery::default()
+        };
+        let streams = self.streams(&query).await?;
+        let is_registered = self.is_registered(category);
+        let mut steps: BTreeMap<String, StepView> = BTreeMap::new();
+        for stream in streams.entries {
+            if stream.last_event == composable_rust_core::event::CLOSED {
+                continue;
+            }
+            let (step, error) = if is_registered {
+                match self.app.registry().instance(&stream.stream, None).await {
+                    Ok(of) if of.is_finished => continue,
+                    Ok(of) => (step_of(&parsed(&of.state)), None),
+                    Err(error) => {
+                        (Some("(cannot be loaded)".to_owned()), Some(error_chain(&error)))
+                    }
+                }
+            } else {
+                (None, None)
+            };
+            let step = step.unwrap_or_else(|| format!("after {}", stream.last_event));
+            let entry = steps.entry(step.clone());
+            let view = entry.or_insert(StepView { step, count: 0, oldest: Vec::new() });
+            view.add(stream, error);
+        }
+        let mut entries: Vec<_> = steps.into_values().collect();
+        entries.sort_by_key(|step| step.oldest.first().map(|instance| instance.since));
+        Ok(Page { entries, next: streams.next })
+    }
+}
+
+impl StepView {
+    fn add(&mut self, of: StreamView, error: Option<String>) {
+        self.count += 1;
+        let instance =
+            InstanceAt { stream: of.stream, version: of.version, since: of.changed_at, error };
+        let place = self.oldest.partition_point(|other| other.since <= instance.since);
+        if place < SHOWN {
+            self.oldest.insert(place, instance);
+            self.oldest.truncate(SHOWN);
+        }
+    }
+}
+
+/// Returns the step that a state tells: that of its field `status` or `phase`, or of itself.
+fn step_of(state: &Value) -> Option<String> {
+    let field = ["status", "phase", "step", "state"].into_iter().find_map(|name| state.get(name));
+    match field.unwrap_or(state) {
+        Value::String(name) => Some(name.clone()),
+        Value::Object(fields) if fields.len() == 1 => {
+            let (variant, content) = fields.iter().next()?;
+            match content.get("step").and_then(Value::as_str) {
+                Some(step) => Some(format!("{variant} {step}")),
+                None => Some(variant.clone()),
+            }
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_step_is_the_variant_of_a_state() {
+        let step = |state| step_of(&state);
+        let saga = json!({"input": {}, "status": {"Doing": {"step": "Charge", "since": "…"}}});
+        assert_eq!(step(saga).as_deref(), Some("Doing Charge"));
+        assert_eq!(step(json!({"status": "Completed"})).as_deref(), Some("Completed"));
+        assert_eq!(step(json!({"Placed": {"sku": "a"}})).as_deref(), Some("Placed"));
+        assert_eq!(step(json!({"a": 1, "b": 2})), None);
+    }
+}

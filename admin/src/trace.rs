@@ -1,0 +1,310 @@
+//! The tree of what a workflow has set in motion.
+
+use std::collections::BTreeMap;
+
+use composable_rust_core::message::derive_id;
+use composable_rust_core::queue::ArmedTimer;
+use composable_rust_core::store::{Inspection as _, TimerArming};
+use composable_rust_core::{CorrelationId, MessageId, StreamId, Timestamp};
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Admin, AdminError, EventQuery, EventView, MessageView};
+
+/// The number of effects of one message, and of commands of one policy for an event, whose ids are
+/// compared with those of handled messages.
+const EFFECTS: u32 = 64;
+/// The number of waiting messages of each queue that are searched.
+const SEARCHED: usize = 10_000;
+/// The number of events that are read at a time.
+const PAGE: usize = 1_000;
+/// The time before a known moment of a workflow at which the search for its events begins.
+const BEFORE: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// A workflow: the messages that were handled on behalf of one command, as a tree of causes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trace {
+    /// The id of the workflow.
+    pub correlation_id: CorrelationId,
+    /// The messages that no other known message caused, in order of times: normally one.
+    pub roots: Vec<TraceNode>,
+    /// What waits on behalf of the workflow and belongs to no known event.
+    pub waiting: Vec<TraceWaiting>,
+}
+
+/// A message that an instance has handled, with the events that it caused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceNode {
+    /// The log of the service.
+    pub log: Uuid,
+    /// The id of the message.
+    pub message_id: Uuid,
+    /// The instance.
+    pub stream: StreamId,
+    /// The connection to the parent.
+    pub via: Via,
+    /// The time of the first event.
+    pub at: Timestamp,
+    /// The events, in order.
+    pub events: Vec<EventView>,
+    /// The messages that its effects have caused, in order of times.
+    pub children: Vec<TraceNode>,
+    /// What waits as an effect of its events.
+    pub waiting: Vec<TraceWaiting>,
+}
+
+/// The connection of a message to its cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// It came from outside.
+    Command,
+    /// An effect of the parent: a dispatched command, a reply, or a timer.
+    Effect,
+    /// The outcome of a call to a gateway, or of an undelivered message.
+    Outcome,
+    /// A policy or follower over the parent's event.
+    Policy(String),
+    /// A message between the two left no events, such as a rejection.
+    Later,
+}
+
+/// Something that waits on behalf of a workflow.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TraceWaiting {
+    /// The kind.
+    pub kind: WaitingKind,
+    /// The name of the target, gateway or policy; of a timer, its id.
+    pub target: String,
+    /// The message.
+    pub message: MessageView,
+    /// The deadline of a timer.
+    pub due: Option<Timestamp>,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+/// The kind of something that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingKind {
+    /// A message in a queue.
+    Message,
+    /// An armed timer.
+    Timer,
+    /// A dead letter.
+    DeadLetter,
+}
+
+impl Admin {
+    /// Returns the tree of a workflow. The connections are derived from the ids, which depend on
+    /// the message, the instance and the effect that caused them.
+    ///
+    /// `around` is a moment of the workflow; the search for its events begins an hour before it.
+    /// Without one, the whole log is searched. `others` are the operations of other services'
+    /// stores, whose events of the workflow are in the tree as well.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: there is no event of the workflow. [`AdminError::Store`]: a store
+    /// cannot be read. Retry.
+    pub async fn trace(
+        &self,
+        correlation: CorrelationId,
+        around: Option<Timestamp>,
+        others: &[Self],
+    ) -> Result<Trace, AdminError> {
+        let mut nodes = Vec::new();
+        let mut waiting = Vec::new();
+        let mut policies = Vec::new();
+        for admin in std::iter::once(self).chain(others) {
+            nodes.extend(admin.handled(correlation, around).await?);
+            waiting.extend(admin.waiting_for(correlation).await?);
+            let of = admin.store().all_checkpoints().await?.into_iter();
+            policies.extend(of.filter_map(|of| Some(of.name.strip_prefix("follow/")?.to_owned())));
+        }
+        if nodes.is_empty() && waiting.is_empty() {
+            return Err(AdminError::not_found("workflow", correlation.to_string()));
+        }
+        policies.sort_unstable();
+        policies.dedup();
+        nodes.sort_by_key(|node| (node.at, node.stream.clone()));
+        let waiting = attach(&mut nodes, waiting);
+        let roots = tree(nodes, &policies);
+        Ok(Trace { correlation_id: correlation, roots, waiting })
+    }
+
+    /// Returns the messages of a workflow that left events, without their connections.
+    async fn handled(
+        &self,
+        correlation: CorrelationId,
+        around: Option<Timestamp>,
+    ) -> Result<Vec<TraceNode>, AdminError> {
+        let mut query = EventQuery {
+            correlation: Some(correlation),
+            since: around.map(|moment| moment - BEFORE),
+            limit: PAGE,
+            ..EventQuery::default()
+        };
+        let mut nodes: BTreeMap<(StreamId, Uuid), TraceNode> = BTreeMap::new();
+        loop {
+            let page = self.events(&query).await?;
+            for event in page.entries {
+                let Some(message_id) = event.causation_id else { continue };
+                let key = (event.stream.clone(), message_id);
+                let node = nodes.entry(key).or_insert_with(|| TraceNode {
+                    log: self.log().id,
+                    message_id,
+                    stream: event.stream.clone(),
+                    via: Via::Later,
+                    at: event.recorded_at,
+                    events: Vec::new(),
+                    children: Vec::new(),
+                    waiting: Vec::new(),
+                });
+                node.at = node.at.min(event.recorded_at);
+                node.events.push(event);
+            }
+            query.cursor = page.next;
+            if query.cursor.is_none() {
+                break;
+            }
+        }
+        let ordered = |mut node: TraceNode| {
+            node.events.sort_by_key(|event| event.version);
+            node
+        };
+        Ok(nodes.into_values().map(ordered).collect())
+    }
+
+    /// Returns what waits on behalf of a workflow.
+    async fn waiting_for(
+        &self,
+        correlation: CorrelationId,
+    ) -> Result<Vec<TraceWaiting>, AdminError> {
+        let is_of = |metadata: &str| metadata.contains(&correlation.to_string());
+        let messages = self.waiting_where(SEARCHED, |of| is_of(&of.queued.row.metadata)).await?;
+        let mut found: Vec<_> = messages
+            .into_iter()
+            .map(|of| TraceWaiting {
+                kind: WaitingKind::Message,
+                target: of.target,
+                message: of.message,
+                due: None,
+                error: None,
+            })
+            .collect();
+        for queue in self.store().timer_queues().await? {
+            let timers = self.store().list_timers(&queue, None, SEARCHED).await?;
+            let timers = timers.iter().filter(|of| is_of(&of.timer.metadata));
+            found.extend(timers.map(|of| self.timer_view(of)).map(|of| TraceWaiting {
+                kind: WaitingKind::Timer,
+                target: of.id,
+                message: of.message,
+                due: Some(of.due),
+                error: of.last_error,
+            }));
+        }
+        let mut letters = std::pin::pin!(self.app.dead_letters().all());
+        while let Some(letter) = letters.try_next().await? {
+            if is_of(&letter.message.row.metadata) {
+                let of = self.dead_letter_view(&letter);
+                found.push(TraceWaiting {
+                    kind: WaitingKind::DeadLetter,
+                    target: of.target,
+                    message: of.message,
+                    due: None,
+                    error: of.error,
+                });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Attaches what waits to the nodes whose events caused it. Returns the rest.
+fn attach(nodes: &mut [TraceNode], waiting: Vec<TraceWaiting>) -> Vec<TraceWaiting> {
+    let mut rest = Vec::new();
+    for of in waiting {
+        let cause = of.message.causation_id;
+        let is_of = |node: &&mut TraceNode| {
+            Some(node.message_id) == cause
+                || node.events.iter().any(|event| Some(event.id.0) == cause)
+        };
+        match nodes.iter_mut().find(is_of) {
+            Some(node) => node.waiting.push(of),
+            None => rest.push(of),
+        }
+    }
+    rest
+}
+
+/// Connects the nodes, which are in order of times.
+fn tree(nodes: Vec<TraceNode>, policies: &[String]) -> Vec<TraceNode> {
+    let mut parents: Vec<Option<(usize, Via)>> = vec![None; nodes.len()];
+    let mut by_message: BTreeMap<Uuid, Vec<usize>> = BTreeMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        by_message.entry(node.message_id).or_default().push(index);
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        for (id, via) in consequences(node, policies) {
+            for child in by_message.get(&id).into_iter().flatten() {
+                if *child != index {
+                    parents[*child] = Some((index, via.clone()));
+                }
+            }
+        }
+    }
+    for index in 0..nodes.len() {
+        if parents[index].is_none() {
+            let earlier = nodes[..index].iter().rposition(|of| of.stream == nodes[index].stream);
+            parents[index] = earlier.map(|parent| (parent, Via::Later));
+        }
+    }
+    let mut nodes: Vec<Option<TraceNode>> = nodes.into_iter().map(Some).collect();
+    let mut roots = Vec::new();
+    // Parents come first in time, except where clocks differ, so children are moved from the end.
+    for index in (0..nodes.len()).rev() {
+        let Some(mut node) = nodes[index].take() else { continue };
+        node.children.sort_by_key(|child| child.at);
+        match parents[index].take() {
+            Some((parent, via)) if parent < index => {
+                node.via = via;
+                if let Some(parent) = &mut nodes[parent] {
+                    parent.children.push(node);
+                }
+            }
+            _ => {
+                node.via = Via::Command;
+                roots.push(node);
+            }
+        }
+    }
+    roots.sort_by_key(|root| root.at);
+    roots
+}
+
+/// Returns the ids of the messages that the handling of a message may have caused.
+fn consequences(node: &TraceNode, policies: &[String]) -> Vec<(Uuid, Via)> {
+    let mut found = Vec::new();
+    let source = format!("urn:uuid:{}", node.log);
+    for effect_index in 0..EFFECTS {
+        let arming = TimerArming { armed_by: MessageId(node.message_id), effect_index };
+        let timer = ArmedTimer { id: String::new(), arming };
+        let id = timer.message_id(node.log, &node.stream).0;
+        found.push((id, Via::Effect));
+        // In the recipient's service, if that is another one.
+        found.push((MessageId::from_elsewhere(&source, &id.to_string()).0, Via::Effect));
+        found.push((derive_id("answer", id, &[], id, 0), Via::Outcome));
+    }
+    for event in &node.events {
+        for policy in policies {
+            for n in 0..EFFECTS {
+                let id = derive_id("policy", node.log, &[policy], event.id.0, n);
+                found.push((id, Via::Policy(policy.clone())));
+            }
+        }
+    }
+    found
+}
