@@ -79,8 +79,8 @@ pub fn aggregate<A: Aggregate>(app: &App) -> Unprotected<A> {
 }
 
 impl<A: Aggregate> Unprotected<A> {
-    /// Checks every request with `check` before its query or body is read: a [`Problem`] refuses it.
-    /// For checks of what a command contains, see
+    /// Checks every request with `check` before its query or body is read: a [`Problem`] refuses
+    /// it. For checks of what a command contains, see
     /// [`check_commands`](AggregateApi::check_commands).
     pub fn authorize<F, O>(self, check: F) -> AggregateApi<A>
     where
@@ -173,8 +173,8 @@ impl<A: Aggregate> AggregateApi<A> {
         }
     }
 
-    /// Checks the content of every command with `check`, once the request is authorized and its body
-    /// decoded: a [`Problem`] refuses it. It replaces an earlier check.
+    /// Checks the content of every command with `check`, once the request is authorized and its
+    /// body decoded: a [`Problem`] refuses it. It replaces an earlier check.
     ///
     /// # Example: a limit for all but one user
     ///

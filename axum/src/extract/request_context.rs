@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use composable_rust_core::environment::IdGenerator as _;
-use composable_rust_core::{Aggregate, Id, TargetExt as _, Version};
+use composable_rust_core::{Aggregate, CorrelationId, Id, MessageId, TargetExt as _, Version};
 use composable_rust_runtime::environment::SystemIds;
 use composable_rust_runtime::{App, SendError};
 
@@ -73,6 +73,7 @@ pub struct RequestContext {
     traceparent: Option<String>,
     precondition: Precondition,
     within: Option<Duration>,
+    correlation: Option<CorrelationId>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
@@ -85,6 +86,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
             traceparent: traceparent::read(&parts.headers),
             precondition: Precondition::read(&parts.headers)?,
             within: None,
+            correlation: None,
         })
     }
 }
@@ -125,6 +127,23 @@ impl RequestContext {
             Some(key) => A::id_from(&key.scoped(self.user())),
             None => A::id(SystemIds.new_id()),
         }
+    }
+
+    /// Returns the correlation id of a workflow that the request starts: derived from the user and
+    /// the idempotency key, so that a repeated request finds the workflow of the first, or random
+    /// without a key. See [`correlated`](Self::correlated).
+    pub fn new_correlation_id(&self) -> CorrelationId {
+        CorrelationId(match &self.key {
+            Some(key) => MessageId::from_key(&format!("workflow {}", key.scoped(self.user()))).0,
+            None => SystemIds.new_id(),
+        })
+    }
+
+    /// Makes the commands part of a workflow, for [`App::settled`]. Default: each command starts a
+    /// workflow of its own.
+    #[must_use]
+    pub fn correlated(self, workflow: CorrelationId) -> Self {
+        Self { correlation: Some(workflow), ..self }
     }
 
     /// Sends a command to an instance, with all that this context holds.
@@ -173,6 +192,9 @@ impl RequestContext {
         }
         if let Some(traceparent) = &self.traceparent {
             send = send.traceparent(traceparent);
+        }
+        if let Some(workflow) = self.correlation {
+            send = send.correlated(workflow);
         }
         if let Some(deadline) = self.within {
             send = send.within(deadline);

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use composable_rust_core::store::StoreError;
 use composable_rust_core::{InvalidId, InvalidPosition};
 use composable_rust_runtime::operations::ProjectionWaitError;
-use composable_rust_runtime::{LoadError, WaitError};
+use composable_rust_runtime::{LoadError, SettleError, WaitError};
 
 use crate::Problem;
 
@@ -66,6 +66,17 @@ impl From<WaitError> for Problem {
             WaitError::Load(error) => error.into(),
             error => Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_passed")
                 .with_detail(error.to_string()),
+        }
+    }
+}
+
+impl From<SettleError> for Problem {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Unavailable(error) => error.into(),
+            // The error names the work that waits, which is no concern of the client.
+            _ => Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_passed")
+                .with_detail("the workflow has not come to rest within the deadline"),
         }
     }
 }

@@ -233,6 +233,6 @@ async fn the_content_of_a_command_is_checked() {
     let reply = post_with(&router, "/1/place", &anna, r#"{"unit":10}"#).await;
     assert_eq!(reply.problem(422), "invalid_body");
     post_with(&router, "/1/place", &anna, r#"{"units":9}"#).await.ok(200);
-    // Nobody sees its problems without being authorized.
+    // Without a user, the check of the content is not reached.
     assert_eq!(post(&router, "/1/place", r#"{"units":10}"#).await.problem(401), "unauthenticated");
 }

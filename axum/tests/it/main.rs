@@ -6,8 +6,11 @@ mod keys;
 mod openapi;
 mod order;
 mod problems;
+#[cfg(feature = "sqlx")]
+mod queries;
 mod read_models;
 mod reads;
 mod same_names;
 mod sockets;
 mod support;
+mod workflows;

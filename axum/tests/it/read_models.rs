@@ -112,7 +112,7 @@ async fn several_positions_are_one_wait() {
     let headers = [("composable-wait-for", positions.as_str())];
     let count = async || send(&router, Method::GET, "/count", &headers, None).await.ok(200);
     assert_eq!(count().await, 4);
-    // Nobody else reads the checkpoints.
+    // Without workers, only the request reads the checkpoints.
     app.shutdown(Duration::from_secs(10)).await;
     let before = model.reads();
     assert_eq!(count().await, 4);

@@ -217,3 +217,31 @@ async fn no_error_prints_a_password() {
     let error = connect_read_model(&missing).await.unwrap_err();
     assert!(matches!(error, ConnectError::ReadModel(_)), "{error:?}");
 }
+
+/// The errors of queries over HTTP.
+#[tokio::test]
+async fn the_error_of_a_query_is_a_problem_without_its_text() {
+    use composable_rust::axum::Problem;
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", dir.path().join("model.db").display());
+    let sqlite = connect_read_model(&file).await.unwrap();
+    let database = TestDatabase::create().await;
+    let postgres = connect_read_model(&database.url()).await.unwrap();
+    let problem = async |model: &SqlReadModel, sql: &str| {
+        let error = model.query(sql).fetch_all::<(i64,)>().await.unwrap_err();
+        let problem = Problem::from(error);
+        assert!(!problem.to_json().to_string().contains("secrets"));
+        (problem.status().as_u16(), problem.code().to_owned())
+    };
+    for model in [&sqlite, &postgres] {
+        let missing = problem(model, "select n from secrets").await;
+        assert_eq!(missing, (500, "internal".to_owned()));
+    }
+    let unavailable = (503, "unavailable".to_owned());
+    let cancelled = "select pg_cancel_backend(pg_backend_pid())::int::bigint";
+    assert_eq!(problem(&postgres, cancelled).await, unavailable);
+    let SqlReadModel::Sqlite(model) = &sqlite else { panic!("{sqlite:?}") };
+    model.pool().close().await;
+    assert_eq!(problem(&sqlite, "select 1").await, unavailable);
+}

@@ -33,5 +33,5 @@ async fn report(
     wait_for: WaitFor,
 ) -> Result<Json<Report>, Problem> {
     wait_for.on(&app.projection::<Figures>()).await?;
-    Ok(Json(Report::read(&model).await.map_err(|error| Problem::internal(&error))?))
+    Ok(Json(Report::read(&model).await?))
 }
