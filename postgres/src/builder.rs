@@ -101,9 +101,11 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// The poll interval for commits of other processes. Default: 250 milliseconds. Notifications
-    /// announce commits faster; polling finds those whose notification is lost. A task that waits
-    /// for work polls at the same interval.
+    /// The poll interval for commits of other processes while their notifications cannot be
+    /// received. Default: 250 milliseconds.
+    ///
+    /// While notifications are received, the log is polled after 20 such intervals: only the
+    /// notification of a process that died just after its commit is lost then.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));
         self

@@ -85,7 +85,7 @@ impl DeadLetters for PostgresEventStore {
             sqlx::query_scalar(DECIDE).bind(smallint(partition)).bind(id).bind(decision.as_str());
         let is_kept = self.writers.run(async |writer| query.fetch_one(writer).await).await?;
         if is_kept {
-            self.heads.has_work();
+            self.heads.has_operators_work().await;
         }
         Ok(is_kept)
     }

@@ -50,6 +50,7 @@ mod examine;
 mod inbox;
 mod inspection;
 mod leases;
+mod listen;
 mod load;
 mod log;
 mod migrate;

@@ -5,7 +5,7 @@ use composable_rust_core::store::StoreError;
 use composable_rust_core::{Position, StreamId, Timestamp};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::PostgresEventStore;
 use crate::error::store_error;
@@ -23,7 +23,8 @@ const READ_LOG: &str = concat!(
     override_join!()
 );
 
-const HEADS: &str = "select p.partition, coalesce(( \
+/// The partitions and their highest offsets, without the leading `select`.
+pub(crate) const HEADS: &str = "p.partition, coalesce(( \
          select e.log_offset from events e where e.partition = p.partition \
          order by e.log_offset desc limit 1 \
      ), 0) from partitions p order by p.partition";
@@ -62,7 +63,8 @@ pub(crate) async fn read_log(
 }
 
 pub(crate) async fn heads(store: &PostgresEventStore) -> Result<Vec<Position>, StoreError> {
-    let rows = store.readers.run(async |reader| sqlx::query(HEADS).fetch_all(reader).await).await?;
+    let sql = format!("select {HEADS}");
+    let rows = store.readers.run(async |reader| sqlx::query(&sql).fetch_all(reader).await).await?;
     let head = |row: &PgRow| {
         Ok(Position::new(unsigned::<i16, u16>(row, 0)?, unsigned::<i64, u64>(row, 1)?))
     };
@@ -70,7 +72,7 @@ pub(crate) async fn heads(store: &PostgresEventStore) -> Result<Vec<Position>, S
 }
 
 /// Waits until the log has events after `after`. Commits of this process, notifications from other
-/// processes and polls reveal new events.
+/// processes and polls reveal new events. This task polls while no notifications are received.
 pub(crate) async fn wait_for_events(
     store: &PostgresEventStore,
     after: &[Position],
@@ -84,9 +86,14 @@ pub(crate) async fn wait_for_events(
         if store.heads.is_beyond(after) {
             return Ok(());
         }
-        if tokio::time::timeout_at(next_poll, changed).await.is_err() {
-            store.poll_heads().await?;
-            next_poll = Instant::now() + store.heads.poll_interval;
+        tokio::select! {
+            biased;
+            () = changed => {}
+            // When the listener loses its connection, the poll is overdue.
+            () = sleep_until(next_poll), if !store.heads.is_listening() => {
+                store.poll_heads().await?;
+                next_poll = Instant::now() + store.heads.poll_interval;
+            }
         }
     }
 }
@@ -101,15 +108,12 @@ impl PostgresEventStore {
     async fn poll_heads(&self) -> Result<(), StoreError> {
         let mut last = self.heads.last_poll.lock().await;
         if last.is_none_or(|at| at.elapsed() >= self.heads.poll_interval / 2) {
-            let known: Vec<u64> = (0..self.log.partitions).map(|p| self.heads.known(p)).collect();
+            let known = self.heads.all_known();
             let heads = heads(self).await;
             // A failed poll counts too, so that the other waiting tasks do not also query a server
             // that is down.
             *last = Some(Instant::now());
-            for (head, known) in heads?.into_iter().zip(known) {
-                self.heads.nothing_beyond(head, known);
-                self.heads.seen(head);
-            }
+            self.heads.polled(&heads?, &known);
         }
         Ok(())
     }

@@ -3,27 +3,24 @@
 //!
 //! A notification is never sent inside an append's transaction: PostgreSQL serializes the commits
 //! of notifying transactions. It is sent afterwards, on a connection of its own, once for all
-//! commits since the last notification. A lost notification is harmless, since waiters also poll
-//! the log.
+//! commits since the last notification. A lost notification is harmless, since the log is also
+//! polled: see `listen`.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::ErrorKind;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use composable_rust_core::Position;
 use composable_rust_core::store::LogInfo;
-use sqlx::Executor as _;
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::listen::listen;
 use crate::pool::Pool;
-use crate::session::{CHECK, Sessions};
-use crate::timeout::CHECK_INTERVAL;
+use crate::session::Sessions;
 
 /// The minimum time between two notifications of a process.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
@@ -33,7 +30,10 @@ const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_n
 /// The prefix of the part of a payload that announces work; the sender's name follows.
 const WORK: &str = "work@";
 /// The wait before a connection is retried.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum interval at which waiting workers are woken without news while no notifications are
+/// received.
+const WAKE_INTERVAL_WITHOUT_LISTENING: Duration = Duration::from_secs(1);
 
 /// The highest known offsets of the partitions.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct HeadTracker {
     listener: Task,
 }
 
-/// A background task that ends with its owner.
+/// A background task that ends with its owner, unless it is detached.
 #[derive(Debug, Default)]
 struct Task(StdMutex<Option<AbortHandle>>);
 
@@ -63,6 +63,13 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Lets the task outlive its owner.
+    fn detach(&mut self) {
+        *self.0.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         let handle = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -73,21 +80,27 @@ impl Drop for Task {
 }
 
 #[derive(Debug)]
-struct Heads {
+pub(crate) struct Heads {
     /// The name of this store among those that share the log.
     name: String,
     /// The highest known offset, by partition. It falls only when the server is found to have less.
     known: Vec<AtomicU64>,
     /// The highest offset that this process committed, by partition.
     committed: Vec<AtomicU64>,
-    /// Notified when `known` rises.
+    /// Notified when `known` rises, and when `is_listening` changes.
     rising: Notify,
     /// The number of commits, here or elsewhere, that may have created work.
     work: watch::Sender<u64>,
     /// The number of commits of this process that have created work.
     own_work: AtomicU64,
-    /// Notified when `committed` or `own_work` rises.
+    /// Notified when `committed` or `own_work` rises, and when `is_closed`.
     committing: Notify,
+    /// `true` if the store was dropped.
+    is_closed: AtomicBool,
+    /// `true` while notifications of other processes are received.
+    is_listening: AtomicBool,
+    /// The time at which waiting workers were last woken without news.
+    woken_without_news: StdMutex<Option<Instant>>,
 }
 
 impl HeadTracker {
@@ -128,6 +141,20 @@ impl HeadTracker {
         self.tell_others();
     }
 
+    /// Records that an operator committed work: wakes the waiting tasks here, and returns once the
+    /// other processes are notified, as an operator's process may end at once.
+    pub(crate) async fn has_operators_work(&self) {
+        self.heads.has_work();
+        let payload = [format!("{WORK}{}", self.heads.name)];
+        let query = sqlx::query(NOTIFY).bind(&self.channel).bind(&payload);
+        let told = self.notifying.run(async |connection| query.execute(connection).await).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "failed to notify other processes of work; retrying");
+            self.heads.own_work.fetch_add(1, Ordering::SeqCst);
+            self.tell_others();
+        }
+    }
+
     fn tell_others(&self) {
         self.notifier.ensure(|| {
             notify(Arc::clone(&self.heads), self.channel.clone(), Arc::clone(&self.notifying))
@@ -136,15 +163,17 @@ impl HeadTracker {
     }
 
     /// Waits until the number of commits that created work differs from `seen`, for one poll
-    /// interval at most. Returns the number.
+    /// interval at most. Returns the number. It also rises while no notifications are received, as
+    /// there may be such commits then.
     pub(crate) async fn work_since(&self, seen: u64) -> u64 {
         self.listen();
         let mut work = self.heads.work.subscribe();
         let changed = work.wait_for(|count| *count != seen);
-        match timeout(self.poll_interval, changed).await {
-            Ok(Ok(count)) => *count,
-            Ok(Err(_)) | Err(_) => seen,
+        if let Ok(Ok(count)) = timeout(self.poll_interval, changed).await {
+            return *count;
         }
+        self.heads.wake_without_news();
+        *self.heads.work.borrow()
     }
 
     /// Records that an offset is committed, by any process.
@@ -157,6 +186,11 @@ impl HeadTracker {
         self.heads.known(partition)
     }
 
+    /// Returns the highest known offsets of all partitions.
+    pub(crate) fn all_known(&self) -> Vec<u64> {
+        self.heads.all_known()
+    }
+
     /// Records that the server has no event beyond `end`; the server was asked after `known` was
     /// read. If `known` is beyond `end`, those events were lost, as in a failover, and a task that
     /// waits for them would read in a loop.
@@ -164,14 +198,26 @@ impl HeadTracker {
         self.heads.nothing_beyond(end, known);
     }
 
+    /// Records the heads that the server returned; it was asked after `known` was read.
+    pub(crate) fn polled(&self, heads: &[Position], known: &[u64]) {
+        self.heads.polled(heads, known);
+    }
+
     /// Starts to listen for notifications of other processes.
     pub(crate) fn listen(&self) {
         self.listener.ensure(|| {
-            listen(Arc::clone(&self.heads), self.channel.clone(), Arc::clone(&self.sessions))
+            let (heads, sessions) = (Arc::clone(&self.heads), Arc::clone(&self.sessions));
+            listen(heads, self.channel.clone(), sessions, self.poll_interval)
         });
     }
 
-    /// Completes when a known offset rises.
+    /// Returns `true` while notifications of other processes are received, and the log is polled by
+    /// the listener.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.heads.is_listening.load(Ordering::SeqCst)
+    }
+
+    /// Completes when a known offset rises, or [`is_listening`](Self::is_listening) changes.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.heads.rising.notified()
     }
@@ -182,8 +228,18 @@ impl HeadTracker {
     }
 }
 
+/// The notifier ends once it has told other processes of the last commits: a process that commits
+/// and ends has news too.
+impl Drop for HeadTracker {
+    fn drop(&mut self) {
+        self.heads.is_closed.store(true, Ordering::SeqCst);
+        self.heads.committing.notify_one();
+        self.notifier.detach();
+    }
+}
+
 impl Heads {
-    fn new(partitions: u16) -> Self {
+    pub(crate) fn new(partitions: u16) -> Self {
         let zeros = || (0..partitions).map(|_| AtomicU64::new(0)).collect();
         let name = RandomState::new().hash_one(partitions);
         Self {
@@ -195,10 +251,38 @@ impl Heads {
             work: watch::Sender::new(1),
             own_work: AtomicU64::new(0),
             committing: Notify::new(),
+            is_closed: AtomicBool::new(false),
+            is_listening: AtomicBool::new(false),
+            woken_without_news: StdMutex::default(),
         }
     }
 
-    fn on_notification(&self, part: &str) {
+    /// Records that notifications are received until the guard is dropped, and wakes the workers:
+    /// those sent before may be lost.
+    pub(crate) fn listening(&self) -> Listening<'_> {
+        self.has_work();
+        self.set_listening(true);
+        Listening(self)
+    }
+
+    fn set_listening(&self, is_listening: bool) {
+        self.is_listening.store(is_listening, Ordering::SeqCst);
+        self.rising.notify_waiters();
+    }
+
+    /// Wakes the waiting workers while no notifications are received, once per interval.
+    fn wake_without_news(&self) {
+        if self.is_listening.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut woken = self.woken_without_news.lock().unwrap_or_else(PoisonError::into_inner);
+        if woken.is_none_or(|at| at.elapsed() >= WAKE_INTERVAL_WITHOUT_LISTENING) {
+            *woken = Some(Instant::now());
+            self.has_work();
+        }
+    }
+
+    pub(crate) fn on_notification(&self, part: &str) {
         if let Some(sender) = part.strip_prefix(WORK) {
             // This process has woken its own tasks already.
             if sender != self.name {
@@ -216,6 +300,23 @@ impl Heads {
     fn known(&self, partition: u16) -> u64 {
         let known = self.known.get(usize::from(partition));
         known.map_or(0, |known| known.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn all_known(&self) -> Vec<u64> {
+        self.known.iter().map(|known| known.load(Ordering::SeqCst)).collect()
+    }
+
+    pub(crate) fn polled(&self, heads: &[Position], known: &[u64]) {
+        // The events of a process that died before it notified others may have queued rows.
+        let is_news = |head: &Position| head.offset > self.known(head.partition);
+        let has_news = heads.iter().any(is_news);
+        for (head, known) in heads.iter().zip(known) {
+            self.nothing_beyond(*head, *known);
+            self.seen(*head);
+        }
+        if has_news {
+            self.has_work();
+        }
     }
 
     fn nothing_beyond(&self, end: Position, known: u64) {
@@ -236,27 +337,43 @@ impl Heads {
     }
 }
 
-/// Notifies other processes of this process's commits.
+/// The time in which notifications are received.
+pub(crate) struct Listening<'a>(&'a Heads);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.set_listening(false);
+    }
+}
+
+/// Notifies other processes of this process's commits, until the store is dropped.
 async fn notify(heads: Arc<Heads>, channel: String, pool: Arc<Pool>) {
     let mut notified = NotifiedUpTo::new(heads.committed.len());
     loop {
         heads.committing.notified().await;
+        let is_last = heads.is_closed.load(Ordering::SeqCst);
+        let before = notified.clone();
         let payloads = notified.payloads(&heads);
-        if payloads.is_empty() {
-            continue;
-        }
-        let query = sqlx::query(NOTIFY).bind(&channel).bind(&payloads);
-        match pool.run(async |connection| query.execute(connection).await).await {
-            Ok(_) => sleep(NOTIFY_INTERVAL).await,
-            Err(error) => {
-                tracing::debug!(%error, "failed to notify other processes of new events; they poll");
-                sleep(RETRY_INTERVAL).await;
+        if !payloads.is_empty() {
+            let query = sqlx::query(NOTIFY).bind(&channel).bind(&payloads);
+            match pool.run(async |connection| query.execute(connection).await).await {
+                Ok(_) => sleep(NOTIFY_INTERVAL).await,
+                Err(error) => {
+                    tracing::debug!(%error, "failed to notify other processes of news; retrying");
+                    notified = before;
+                    heads.committing.notify_one();
+                    sleep(RETRY_INTERVAL).await;
+                }
             }
+        }
+        if is_last {
+            return;
         }
     }
 }
 
 /// The offsets and the work that other processes were notified of.
+#[derive(Clone)]
 struct NotifiedUpTo {
     committed: Vec<u64>,
     work: u64,
@@ -284,52 +401,6 @@ impl NotifiedUpTo {
             payloads.push(format!("{WORK}{}", heads.name));
         }
         payloads.chunks(250).map(|part| part.join(" ")).collect()
-    }
-}
-
-/// Listens for the commits of other processes, without end.
-async fn listen(heads: Arc<Heads>, channel: String, sessions: Arc<Sessions>) {
-    let options = sessions.options().clone();
-    let set_up = Arc::clone(&sessions);
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .after_connect(move |connection, _| {
-            let sessions = Arc::clone(&set_up);
-            Box::pin(async move {
-                sessions.set_up(connection).await?;
-                Ok(())
-            })
-        })
-        .connect_lazy_with(options);
-    loop {
-        if let Err(error) = receive_notifications(&heads, &channel, &pool, &sessions).await {
-            tracing::debug!(%error, "failed to listen for new events; retrying, and polling meanwhile");
-        }
-        sleep(RETRY_INTERVAL).await;
-    }
-}
-
-async fn receive_notifications(
-    heads: &Heads,
-    channel: &str,
-    pool: &sqlx::PgPool,
-    sessions: &Sessions,
-) -> Result<(), sqlx::Error> {
-    // The pool would retry for a long time and log each attempt as an error.
-    sessions.open().await?;
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.eager_reconnect(false);
-    listener.listen(channel).await?;
-    // Notifications that are lost with a connection are made up for by the next poll.
-    loop {
-        match timeout(CHECK_INTERVAL, listener.try_recv()).await {
-            Ok(Ok(Some(heard))) => {
-                heard.payload().split(' ').for_each(|part| heads.on_notification(part));
-            }
-            Ok(Ok(None)) => return Err(sqlx::Error::Io(ErrorKind::ConnectionReset.into())),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => sessions.check(listener.fetch_one(CHECK), None).await?,
-        }
     }
 }
 

@@ -222,7 +222,7 @@ impl Outbox for PostgresEventStore {
     }
 
     async fn wake_workers(&self) -> Result<(), StoreError> {
-        self.heads.has_work();
+        self.heads.has_operators_work().await;
         Ok(())
     }
 

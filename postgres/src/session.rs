@@ -172,9 +172,14 @@ impl Sessions {
         response: impl Future<Output = Result<PgRow, sqlx::Error>>,
         marker: Option<&str>,
     ) -> Result<(), SessionError> {
-        let row = within(Some(PROBE_TIMEOUT), response).await?;
+        self.check_row(&within(Some(PROBE_TIMEOUT), response).await?, marker)
+    }
+
+    /// Checks a session by a row that begins with the columns of [`CHECK`], as [`check`](Self::check)
+    /// does.
+    pub(crate) fn check_row(&self, row: &PgRow, marker: Option<&str>) -> Result<(), SessionError> {
         let found: String = row.try_get(0)?;
-        self.judge(&row, marker.unwrap_or(&found))
+        self.judge(row, marker.unwrap_or(&found))
     }
 
     /// Waits for the response to a statement of the session of `process`.

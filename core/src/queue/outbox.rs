@@ -261,11 +261,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// Completes when rows may have been queued, timers armed or decisions made since the call that
     /// returned `seen`; returns the number to pass to the next call. The first call passes 0.
     ///
-    /// A change by this process is noticed at once, one by another process within the store's poll
-    /// interval. The call may complete early.
+    /// A change by this process is noticed at once, one by another process when the store is
+    /// notified of it, or within its poll interval while it cannot be. A notification may be lost,
+    /// so callers also look without news, rarely. The call may complete early.
     fn wait_for_work(&self, seen: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Wakes the tasks that [wait for work](Self::wait_for_work), after a change outside the store
-    /// such as the pause of a projection. Other processes may learn of it only by polling.
+    /// such as the pause of a projection. Tasks of other processes are woken too.
     fn wake_workers(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
