@@ -23,8 +23,8 @@ use crate::worker::retry::dependency_backoff;
 
 /// Events of one partition that the first page has. Later pages depend on the events' size.
 const FIRST_PAGE: usize = 500;
-/// Interval at which a log without news is read.
-pub(crate) const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval at which a log is read of which the store has no news, in case it has missed some.
+pub(crate) const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Handles the events of the log.
 pub(crate) trait LogHandler: Send + Sync {

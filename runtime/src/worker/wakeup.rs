@@ -9,8 +9,10 @@ use composable_rust_core::store::SharedEventStore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Interval at which the workers are woken without news, in case a notification was lost.
-const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the workers are woken without news, in case a notification was lost. A store
+/// that may miss notifications for a while wakes them itself; only those of a process that crashed
+/// just after a commit are missing, whose leases take as long to lapse.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// The pause after the store could not be waited on.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 

@@ -3,6 +3,7 @@
 mod account;
 mod cache;
 mod conflicts;
+mod deaf;
 mod faults;
 mod follow_ups;
 mod handle;

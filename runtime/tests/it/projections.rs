@@ -3,6 +3,7 @@
 mod erasure;
 mod following;
 mod gauges;
+mod lost_news;
 mod newer_events;
 mod parking;
 mod states;

@@ -34,8 +34,8 @@ const MAX_PAGE: usize = 500;
 const MAX_PAGE_PARTITIONS: usize = 16;
 /// Interval at which a projection that cannot continue tries again.
 const STATE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval at which the projection's record, which operators change, is read without news.
-const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the projection's record, which operators change, is read without a wakeup.
+const RECORD_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// Minimum interval between two reads of the record, unless the store is in memory.
 const MIN_RECORD_INTERVAL: Duration = Duration::from_secs(1);
 /// Events of the first transaction.

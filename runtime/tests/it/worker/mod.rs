@@ -9,6 +9,7 @@ mod gateways;
 mod leases;
 mod lifecycle;
 mod linear_saga;
+mod lost_news;
 mod newer_code;
 pub(crate) mod node;
 mod order;
