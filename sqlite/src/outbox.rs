@@ -64,6 +64,9 @@ const QUEUES: usize = 128;
 const LAST_POSITION: &str = "select max(sequence) from outbox \
     where partition = ?1 and kind = ?2 and target = ?3";
 
+/// A change of nothing, which raises the file's data version all the same.
+const WAKE: &str = "update log set overrides = overrides";
+
 const STREAMS: &str = "select stream_id from outbox \
     where partition = ?1 and kind = ?2 and target = ?3 union \
     select stream_id from dead_letters where partition = ?1 and kind = ?2 and target = ?3";
@@ -184,11 +187,18 @@ impl Outbox for SqliteEventStore {
 
     async fn wake_workers(&self) -> Result<(), StoreError> {
         self.has_work();
-        Ok(())
+        self.wake_other_processes().await.map_err(store_error)
     }
 }
 
 impl SqliteEventStore {
+    /// Commits a change of nothing, which other processes notice as they notice all commits.
+    async fn wake_other_processes(&self) -> Result<(), sqlx::Error> {
+        let mut transaction = self.writer().begin().await?;
+        transaction.fetch(WAKE, Args::default()).await?;
+        transaction.commit().await
+    }
+
     async fn page_of_queues(
         &self,
         after: &[(Queue, QueuePosition)],

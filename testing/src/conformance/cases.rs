@@ -262,6 +262,7 @@ macro_rules! __conformance_cases {
                 rows_queued_by_workers_wake_workers,
                 dead_letter_decisions_wake_workers,
                 a_missed_wakeup_is_delivered_at_once,
+                workers_of_other_processes_are_woken,
             }
             group_commit {
                 waiting_appends_are_committed_together,

@@ -90,3 +90,10 @@ pub(super) async fn a_missed_wakeup_is_delivered_at_once(on: StoreUnderTest) {
     let there = on.another_process().await;
     wait(&there, 0).await;
 }
+
+pub(super) async fn workers_of_other_processes_are_woken(on: StoreUnderTest) {
+    let there = on.another_process().await;
+    let woken = waiting(&there).await;
+    on.store.wake_workers().await.expect("the store is available");
+    joined(woken).await;
+}

@@ -102,13 +102,14 @@ fn every_case_finds_a_defect() {
 }
 
 /// Cases that detect a missing wakeup by not finishing.
-const WAITING: [&str; 6] = [
+const WAITING: [&str; 7] = [
     "a_waiting_reader_sees_the_first_event",
     "waiting_ends_when_events_arrive",
     "appends_with_effects_wake_workers",
     "rows_queued_by_workers_wake_workers",
     "dead_letter_decisions_wake_workers",
     "a_missed_wakeup_is_delivered_at_once",
+    "workers_of_other_processes_are_woken",
 ];
 
 type Expected = (&'static str, &'static str, BoxFuture<'static, Result<(), Failure>>);
