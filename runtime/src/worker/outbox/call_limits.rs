@@ -115,9 +115,9 @@ impl CallLimits {
         Self {
             breaker: CircuitBreaker::new(settings.breaker),
             settings,
-            breakers: Keyed::new(max),
+            breakers: Keyed::new(max, |breaker| breaker.open_until().is_some()),
             rate: TokenBucket::empty(Duration::ZERO),
-            rates: Keyed::new(max),
+            rates: Keyed::new(max, |_| false),
             unused_rate: TokenBucket::empty(Duration::ZERO),
             concurrency: BTreeMap::new(),
             share: 0.0,
@@ -390,6 +390,20 @@ mod tests {
             call(&mut limits, by_breaker(key), CallHealth::Failed, 33 * SECOND);
         }
         assert_eq!(keys(&limits).count(), 3, "the number of keys is bounded");
+    }
+
+    #[test]
+    fn keys_with_closed_circuits_are_evicted_first() {
+        let mut limits = limits(|settings| settings.has_breaker_by_key = true);
+        for _ in 0..2 {
+            call(&mut limits, by_breaker("down"), CallHealth::Failed, SECOND);
+        }
+        for key in ["a", "b", "c", "d"] {
+            call(&mut limits, by_breaker(key), CallHealth::Succeeded, 2 * SECOND);
+        }
+        let denied = limits.admit(by_breaker("down"), 3 * SECOND).unwrap_err();
+        assert_eq!(denied, Some((KeyLimit::Breaker("down".to_owned()), 31 * SECOND)));
+        assert_eq!((limits.circuits().len(), limits.open_circuits()), (3, 1));
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub struct GatewaySettings<G: Gateway> {
     /// Maximum concurrent calls in one process. Default: 64.
     pub max_concurrent_calls: usize,
     /// Maximum keys of each kind that a process keeps in memory. The least recently used key
-    /// without a call in progress is forgotten: its circuit closes, and it may have another burst.
-    /// Default: 10,000.
+    /// without a call in progress is forgotten, of circuits if possible a closed one: its circuit
+    /// closes, and it may have another burst. Default: 10,000.
     pub max_keys: usize,
     pub(crate) breaker_key: Option<KeyOf<G>>,
     pub(crate) rate: Option<RateLimit>,

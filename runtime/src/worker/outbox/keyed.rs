@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// The values of the keys that were used last. A key in use is kept in any case.
+/// The values of the keys that were used last. A key in use is kept in any case, and one whose
+/// value matters as long as there is another to evict.
 #[derive(Debug)]
 pub(crate) struct Keyed<T> {
     max: usize,
+    /// Returns `true` if a value matters: it differs from that of a key that was never used.
+    matters: fn(&T) -> bool,
     by_key: BTreeMap<String, Entry<T>>,
     /// The keys in the order of their last uses.
     by_use: BTreeMap<u64, String>,
@@ -21,8 +24,8 @@ struct Entry<T> {
 }
 
 impl<T> Keyed<T> {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max, by_key: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
+    pub(crate) fn new(max: usize, matters: fn(&T) -> bool) -> Self {
+        Self { max, matters, by_key: BTreeMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
     /// Returns the value of a key, if it is known.
@@ -67,18 +70,28 @@ impl<T> Keyed<T> {
         self.by_key.values_mut().map(|entry| &mut entry.value)
     }
 
-    /// Makes room for another key: evicts the least recently used one without a call under way.
+    /// Makes room for another key: evicts the least recently used one without a call under way, if
+    /// possible one whose value does not matter.
     fn evict(&mut self) {
         if self.by_key.len() < self.max {
             return;
         }
-        let is_idle = |key: &String| self.by_key.get(key).is_some_and(|entry| entry.calls == 0);
-        let idle = self.by_use.iter().find(|(_, key)| is_idle(key));
-        let Some((last_use, key)) = idle.map(|(last_use, key)| (*last_use, key.clone())) else {
-            return;
-        };
-        self.by_use.remove(&last_use);
-        self.by_key.remove(&key);
+        let idle = self.by_use.iter().filter_map(|(last_use, key)| {
+            let entry = self.by_key.get(key).filter(|entry| entry.calls == 0)?;
+            Some((*last_use, (self.matters)(&entry.value)))
+        });
+        let mut oldest = None;
+        for (last_use, matters) in idle {
+            oldest = oldest.or(Some(last_use));
+            if !matters {
+                oldest = Some(last_use);
+                break;
+            }
+        }
+        let Some(last_use) = oldest else { return };
+        if let Some(key) = self.by_use.remove(&last_use) {
+            self.by_key.remove(&key);
+        }
     }
 }
 
@@ -88,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_key_is_evicted() {
-        let mut keyed = Keyed::new(2);
+        let mut keyed = Keyed::new(2, |_| false);
         for key in ["a", "b", "a", "c"] {
             *keyed.begin(key, || 0) += 1;
             keyed.end(key);
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_key_with_a_call_under_way_is_kept() {
-        let mut keyed = Keyed::new(1);
+        let mut keyed = Keyed::new(1, |_| false);
         keyed.begin("a", || 1);
         keyed.begin("b", || 2);
         assert_eq!(keyed.get("a"), Some(&1), "there are more keys than allowed for a while");
@@ -109,5 +122,22 @@ mod tests {
         keyed.end_all();
         keyed.begin("d", || 4);
         assert_eq!(keyed.get("b"), None);
+    }
+
+    #[test]
+    fn a_value_that_matters_is_kept_before_others() {
+        let mut keyed = Keyed::new(2, |value| *value > 9);
+        for (key, value) in [("a", 10), ("b", 1), ("c", 2), ("d", 11)] {
+            keyed.begin(key, || value);
+            keyed.end(key);
+        }
+        assert_eq!(keyed.iter().collect::<Vec<_>>(), [("a", &10), ("d", &11)]);
+        // All matter, so the oldest goes.
+        keyed.begin("e", || 3);
+        assert_eq!(keyed.iter().collect::<Vec<_>>(), [("d", &11), ("e", &3)]);
+        // The only other one is in use.
+        keyed.begin("f", || 4);
+        assert_eq!(keyed.iter().collect::<Vec<_>>(), [("e", &3), ("f", &4)]);
+        assert_eq!(keyed.by_use.len(), 2);
     }
 }
