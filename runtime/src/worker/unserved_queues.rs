@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::store::StoreError;
+use tokio::sync::watch;
 
 use crate::app::queues::Queues;
 use crate::metrics::QUEUE_WITHOUT_WORKER;
@@ -33,6 +34,8 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
     while context.pause(pause).await {
         context.shared.unknowns.forget_stale(context.now());
         context.shared.stuck.forget_stale(context.now());
+        // Before the check, so that no news of the time between is lost.
+        let news = News::subscribe(&context);
         let mut found = match unserved(&context).await {
             Ok(found) => found,
             Err(error) => {
@@ -48,7 +51,7 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
             && known.is_empty()
             && context.shared.unknowns.is_empty()
             && context.shared.stuck.is_empty();
-        if is_idle && !wait_for_news(&context).await {
+        if is_idle && !news.wait(&context).await {
             return;
         }
         for queue in known.keys().filter(|queue| !found.contains_key(*queue)) {
@@ -71,16 +74,29 @@ pub(crate) async fn report_unserved(context: Arc<WorkerContext>) {
     }
 }
 
-/// Waits until the queues or the leases may have changed. Returns `false` if the workers are to
-/// stop.
-async fn wait_for_news(context: &WorkerContext) -> bool {
-    let (mut wake, mut leases) = (context.wake.clone(), context.leases.changes());
-    wake.mark_unchanged();
-    tokio::select! {
-        biased;
-        () = context.stop.cancelled() => false,
-        _ = wake.changed() => true,
-        _ = leases.changed() => true,
+/// News since a check began.
+struct News {
+    /// Changes of the store.
+    wake: watch::Receiver<u64>,
+    leases: watch::Receiver<u64>,
+}
+
+impl News {
+    fn subscribe(context: &WorkerContext) -> Self {
+        let (mut wake, leases) = (context.wake.clone(), context.leases.changes());
+        wake.mark_unchanged();
+        Self { wake, leases }
+    }
+
+    /// Waits until the queues or the leases may have changed. Returns `false` if the workers are to
+    /// stop.
+    async fn wait(mut self, context: &WorkerContext) -> bool {
+        tokio::select! {
+            biased;
+            () = context.stop.cancelled() => false,
+            _ = self.wake.changed() => true,
+            _ = self.leases.changed() => true,
+        }
     }
 }
 

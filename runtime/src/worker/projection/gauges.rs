@@ -6,6 +6,7 @@ use std::time::Duration;
 use composable_rust_core::Position;
 use composable_rust_core::projection::ProjectionState;
 use composable_rust_core::store::{EventStore as _, StoreError};
+use tokio::sync::watch;
 
 use crate::metrics::{PROJECTION_LAG_EVENTS, PROJECTION_LAG_SECONDS, PROJECTION_STATE};
 use crate::worker::context::WorkerContext;
@@ -30,6 +31,8 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
     let mut is_elsewhere = true;
     loop {
         changes.mark_unchanged();
+        // Before the measurement, so that no news of the time between is lost.
+        let news = News::subscribe(&*projection, &context);
         let mut idle_at = None;
         let partitions = tokio::select! {
             biased;
@@ -65,7 +68,7 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
             biased;
             () = context.stop.cancelled() => break,
             _ = changes.changed() => {}
-            () = until_next(&*projection, &context, idle_at) => {}
+            () = until_next(news, &context, idle_at) => {}
         }
     }
     if behind_since.is_some() {
@@ -73,16 +76,30 @@ pub(crate) async fn measure(projection: Arc<dyn ErasedProjection>, context: Arc<
     }
 }
 
+/// News since a measurement began.
+struct News {
+    /// Changes of the projection's state and progress.
+    moved: watch::Receiver<u64>,
+    /// Changes of the store.
+    wake: watch::Receiver<u64>,
+}
+
+impl News {
+    fn subscribe(projection: &dyn ErasedProjection, context: &WorkerContext) -> Self {
+        let (moved, mut wake) = (projection.moved(), context.wake.clone());
+        wake.mark_unchanged();
+        Self { moved, wake }
+    }
+}
+
 /// Waits until the gauges are to be set again. A projection that has nothing to do, `idle_at` these
 /// heads of the log, is rarely measured until there are events or its state changes.
 async fn until_next(
-    projection: &dyn ErasedProjection,
+    News { mut moved, mut wake }: News,
     context: &WorkerContext,
     idle_at: Option<Vec<Position>>,
 ) {
     if let Some(heads) = idle_at {
-        let (mut moved, mut wake) = (projection.moved(), context.wake.clone());
-        wake.mark_unchanged();
         tokio::select! {
             biased;
             _ = moved.changed() => {}

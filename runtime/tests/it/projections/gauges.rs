@@ -109,3 +109,25 @@ async fn the_gauges_rise_while_the_projection_is_stuck() {
     assert!(app.shutdown(Duration::from_secs(20)).await);
     assert!(gauges.lag() == (0.0, 0.0) && gauges.is(""), "another process tells");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_during_a_measurement_is_seen() {
+    let gauges = Gauges::default();
+    let _recording = metrics::set_default_local_recorder(&gauges);
+    let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
+    let store = FaultyEventStore::new(memory.clone());
+    let app = process(&store, &add_up, &model);
+    deposit(&app, "1", 1).await;
+    settle(&app).await;
+    pass(100).await;
+    assert!(gauges.is("running"));
+    // The gauges are measured five seconds later, and read the log for three more.
+    memory.wake_workers().await.unwrap();
+    pass(4).await;
+    store.next_reads(std::iter::repeat_n(Fault::Delay(Duration::from_secs(3)), 10_000));
+    pass(2).await;
+    store.recover();
+    handle(&app).pause().await.unwrap();
+    pass(100).await;
+    assert!(gauges.is("paused"));
+}

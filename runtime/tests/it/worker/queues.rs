@@ -65,6 +65,24 @@ async fn a_queue_without_a_worker_is_reported() {
     assert!(queues(&app).await.iter().all(|of| !of.has_worker));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_row_that_comes_while_the_queues_are_checked_is_reported() {
+    let logged = Logged::begin();
+    let world = World::new();
+    let (node, _app) = world.node();
+    // The first check, after the leases' time-to-live of 15 seconds, has read the queues when the
+    // row comes.
+    tokio::time::sleep(millis(14_000)).await;
+    node.slow("load_leases", millis(5_000));
+    tokio::time::sleep(millis(3_000)).await;
+    let mut row = world.row("a", "b", content("ghost.boo"));
+    (row.row.kind, row.row.target) = (OutboxKind::Call, "ghost".to_owned());
+    enqueue(&world, &[row]).await;
+    tokio::time::sleep(millis(200_000)).await;
+    let lines = logged.lines("no running process works this queue");
+    assert!(lines.len() == 1 && lines[0].contains("call/ghost"), "{lines:#?}");
+}
+
 /// An app whose gateway is declared elsewhere, although no process has it.
 fn without_gateway(world: &World) -> App {
     let builder = world.bare_builder(world.memory.clone()).aggregate::<Actor>(world.around());
