@@ -48,12 +48,14 @@ pub struct MockClock(Arc<Mutex<Time>>);
 struct Time {
     now: Timestamp,
     laid_down: u64,
+    /// The number of sleeps within operations: see [`MockClock::sleep_in_operation`].
+    operations: u64,
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
 }
 
 impl Default for Time {
     fn default() -> Self {
-        Self { now: Timestamp::EPOCH, laid_down: 0, sleepers: BTreeMap::new() }
+        Self { now: Timestamp::EPOCH, laid_down: 0, operations: 0, sleepers: BTreeMap::new() }
     }
 }
 
@@ -124,6 +126,26 @@ impl MockClock {
     /// Returns the number of times that a task began to sleep.
     pub(crate) fn sleeps(&self) -> u64 {
         self.time().laid_down
+    }
+
+    /// Sleeps within an operation of a read model, which a world therefore does not wait for.
+    pub(crate) async fn sleep_in_operation(&self, duration: Duration) {
+        struct Asleep<'a>(&'a MockClock);
+
+        impl Drop for Asleep<'_> {
+            fn drop(&mut self) {
+                self.0.time().operations -= 1;
+            }
+        }
+
+        self.time().operations += 1;
+        let _asleep = Asleep(self);
+        self.sleep(duration).await;
+    }
+
+    /// Returns the number of operations that sleep.
+    pub(crate) fn sleeping_operations(&self) -> u64 {
+        self.time().operations
     }
 
     async fn let_others_run() {

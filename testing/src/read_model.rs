@@ -14,7 +14,7 @@ use composable_rust_core::store::StoreError;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::Fault;
+use crate::{Fault, MockClock};
 
 /// An in-memory read model for tests: projections write to a `T`.
 ///
@@ -46,6 +46,8 @@ struct Shared<T> {
     committed: Mutex<Data<T>>,
     writing: Arc<tokio::sync::Mutex<()>>,
     faults: Mutex<VecDeque<Fault>>,
+    /// The clock by which delayed commits wait.
+    clock: Mutex<Option<MockClock>>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,8 +126,20 @@ impl<T> InMemoryReadModel<T> {
     /// A read model that starts as `value`.
     pub fn new(value: T) -> Self {
         let committed = Mutex::new(Data { value, projections: BTreeMap::new() });
-        let (writing, faults) = (Arc::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { committed, writing, faults }) }
+        let (writing, faults, clock) = (Arc::default(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { committed, writing, faults, clock }) }
+    }
+
+    /// Sets the clock by which delayed commits wait, of all clones, instead of tokio's: that of the
+    /// [`World`](crate::World), if the model is part of one.
+    #[must_use]
+    pub fn with_clock(self, clock: MockClock) -> Self {
+        *self.clock() = Some(clock);
+        self
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Option<MockClock>> {
+        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The committed value.
@@ -169,7 +183,13 @@ impl<T: Clone + Send + 'static> ReadModel for InMemoryReadModel<T> {
         let fault = self.faults().pop_front().unwrap_or(Fault::None);
         match fault {
             Fault::FailBefore => return Err(lost("before")),
-            Fault::Delay(duration) => tokio::time::sleep(duration).await,
+            Fault::Delay(duration) => {
+                let clock = self.clock().clone();
+                match clock {
+                    Some(clock) => clock.sleep_in_operation(duration).await,
+                    None => tokio::time::sleep(duration).await,
+                }
+            }
             _ => {}
         }
         *self.committed() = transaction.data;

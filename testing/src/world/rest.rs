@@ -35,6 +35,8 @@ impl<S: EventStore + Clone> World<S> {
         let of_stores: u64 = calls().map(Calls::under_way).sum();
         let of_models: u64 =
             self.services.iter().map(|service| service.app.read_model_operations()).sum();
+        // What sleeps until a later moment of the world is no other thread's work.
+        let of_models = of_models.saturating_sub(self.environment.clock.sleeping_operations());
         Activity {
             calls: calls().map(Calls::made).sum(),
             sleeps: self.environment.clock.sleeps(),

@@ -16,7 +16,8 @@ use crate::{FaultPlan, InMemoryEventStore, MockClock};
 /// The number of moments after which [`World::pass`] fails: something is due again and again.
 const MAX_MOMENTS: u64 = 200_000;
 
-/// The number of moments after which [`World::run`] fails: the future never completes.
+/// The number of moments after which [`World::run`] fails: something is due again and again, and
+/// the future does not complete.
 const MAX_MOMENTS_OF_A_FUTURE: u64 = 1_000;
 
 /// A whole app on virtual time: time passes only when the test lets it, and then at once.
@@ -229,15 +230,25 @@ impl<S: EventStore + Clone> World<S> {
     ///
     /// # Panics
     ///
-    /// As [`World::settle`], and if nothing is left that could complete the future.
+    /// As [`World::settle`], if nothing is left that could complete the future, and if it has not
+    /// completed after 1,000 deadlines: for more, call [`pass`](Self::pass) first.
     pub async fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let began = self.now();
         let driving = async {
             for _ in 0..MAX_MOMENTS_OF_A_FUTURE {
                 self.settle().await;
-                let Some(next) = self.environment.clock.next_deadline() else { break };
+                let Some(next) = self.environment.clock.next_deadline() else {
+                    self.fail("the future waits for something that never happens").await
+                };
                 self.environment.clock.set(next);
             }
-            self.fail("the future waits for something that never happens").await
+            let reason = format!(
+                "the future was not complete after {MAX_MOMENTS_OF_A_FUTURE} deadlines, {:?} after \
+                 it began: it waits for something that never happens, or for so long that \
+                 World::pass has to be called first",
+                self.now().since(began)
+            );
+            self.fail(&reason).await
         };
         tokio::select! {
             biased;

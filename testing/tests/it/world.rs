@@ -5,6 +5,7 @@ mod renewal;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use composable_rust_core::environment::Clock as _;
 use composable_rust_core::prelude::*;
 use composable_rust_core::{CorrelationId, Timestamp};
 use composable_rust_runtime::{AppBuilder, SettleError};
@@ -259,4 +260,38 @@ async fn a_future_that_never_completes_is_reported() {
     let waiting = AssertUnwindSafe(world.run(std::future::pending::<()>())).catch_unwind();
     let failed = waiting.await.unwrap_err();
     assert!(failed.downcast_ref::<String>().unwrap().contains("never happens"));
+}
+
+#[tokio::test]
+async fn a_future_with_too_many_deadlines_is_reported() {
+    let (world, _, _) = world([]);
+    let clock = world.clock().clone();
+    let sleeps = async |times: u32| {
+        for _ in 0..times {
+            clock.sleep(SECOND).await;
+        }
+    };
+    world.run(sleeps(999)).await;
+    let waiting = AssertUnwindSafe(world.run(sleeps(2_000))).catch_unwind();
+    let failed = waiting.await.unwrap_err();
+    let message = failed.downcast_ref::<String>().unwrap();
+    println!("{message}");
+    for part in ["after 1000 deadlines", "World::pass has to be called first"] {
+        assert!(message.contains(part), "`{part}` is missing in: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_delayed_commit_costs_no_real_time() {
+    let (world, _, takings) = world([]);
+    let takings = takings.with_clock(world.clock().clone());
+    takings.next_commits([Fault::Delay(3 * SECOND)]);
+    let began = Instant::now();
+    start(&world, "1").await;
+    world.settle().await;
+    world.pass(2 * SECOND).await;
+    assert_eq!(takings.get().charges, 0, "the commit is delayed");
+    world.pass(SECOND).await;
+    assert_eq!(takings.get().charges, 1);
+    assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
 }
