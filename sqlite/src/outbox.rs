@@ -64,8 +64,10 @@ const QUEUES: usize = 128;
 const LAST_POSITION: &str = "select max(sequence) from outbox \
     where partition = ?1 and kind = ?2 and target = ?3";
 
-/// A change of nothing, which raises the file's data version all the same.
-const WAKE: &str = "update log set overrides = overrides";
+/// Two changes that cancel each other, and raise the file's data version. SQLite does not write a
+/// row that stays as it is.
+const WAKE: [&str; 2] =
+    ["update log set overrides = overrides + 1", "update log set overrides = overrides - 1"];
 
 const STREAMS: &str = "select stream_id from outbox \
     where partition = ?1 and kind = ?2 and target = ?3 union \
@@ -195,7 +197,9 @@ impl SqliteEventStore {
     /// Commits a change of nothing, which other processes notice as they notice all commits.
     async fn wake_other_processes(&self) -> Result<(), sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
-        transaction.fetch(WAKE, Args::default()).await?;
+        for sql in WAKE {
+            transaction.fetch(sql, Args::default()).await?;
+        }
         transaction.commit().await
     }
 
