@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{input_version, old_input};
 use super::names::{DONE, Named, REFUSED, STARTED, TIMED_OUT, kind, named_step, step_name};
-use super::{LinearSaga, Next, Task};
+use super::{LinearSaga, Next, Reason, Task};
 use crate::codec::content::{decode_content, encode_content};
 use crate::codec::{DecodeError, EncodeError, Format};
 use crate::message::MessageKind;
@@ -39,6 +39,8 @@ pub enum SagaEvent<S: LinearSaga> {
     Refused {
         /// The task.
         task: Task<S>,
+        /// The reason.
+        reason: Reason,
         /// The continuation.
         next: Next<S>,
         /// The time.
@@ -49,6 +51,8 @@ pub enum SagaEvent<S: LinearSaga> {
     TimedOut {
         /// The task.
         task: Task<S>,
+        /// The reason: [`Reason::TimedOut`], or the gateway's.
+        reason: Reason,
         /// The continuation.
         next: Next<S>,
         /// The time.
@@ -68,6 +72,15 @@ impl<S: LinearSaga> SagaEvent<S> {
             | Self::TimedOut { next, .. } => next,
         }
     }
+
+    pub(super) fn at(&self) -> Timestamp {
+        match *self {
+            Self::Started { at, .. }
+            | Self::Done { at, .. }
+            | Self::Refused { at, .. }
+            | Self::TimedOut { at, .. } => at,
+        }
+    }
 }
 
 /// The stored content of [`SagaEvent::Started`]. `N` is a step, stored as its name.
@@ -79,11 +92,21 @@ pub(super) struct StartedContent<I, N> {
     pub(super) at: Timestamp,
 }
 
-/// The stored content of the other events.
+/// The stored content of [`SagaEvent::Done`].
 #[derive(Serialize, Deserialize)]
-#[serde(rename = "Progress")]
-struct TaskContent<N> {
+#[serde(rename = "Done")]
+struct DoneContent<N> {
     task: Task<N>,
+    next: Next<N>,
+    at: Timestamp,
+}
+
+/// The stored content of [`SagaEvent::Refused`] and [`SagaEvent::TimedOut`].
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "NotDone")]
+struct NotDoneContent<R, N> {
+    task: Task<N>,
+    reason: R,
     next: Next<N>,
     at: Timestamp,
 }
@@ -110,16 +133,18 @@ impl<S: LinearSaga> Message for SagaEvent<S> {
     }
 
     fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
-        let next = self.next().map(Named);
-        match *self {
-            Self::Started { ref input, at, .. } => {
-                encode_content(self.kind(), format, &StartedContent { input, next, at })
+        let (kind, next, at) = (self.kind(), self.next().map(Named), self.at());
+        match self {
+            Self::Started { input, .. } => {
+                encode_content(kind, format, &StartedContent { input, next, at })
             }
-            Self::Done { task, at, .. }
-            | Self::Refused { task, at, .. }
-            | Self::TimedOut { task, at, .. } => {
+            Self::Done { task, .. } => {
                 let task = task.map(Named);
-                encode_content(self.kind(), format, &TaskContent { task, next, at })
+                encode_content(kind, format, &DoneContent { task, next, at })
+            }
+            Self::Refused { task, reason, .. } | Self::TimedOut { task, reason, .. } => {
+                let task = task.map(Named);
+                encode_content(kind, format, &NotDoneContent { task, reason, next, at })
             }
         }
     }
@@ -141,26 +166,32 @@ impl<S: LinearSaga> Message for SagaEvent<S> {
         if version != known {
             return Err(DecodeError::UnknownVersion { name: name.to_owned(), version, known });
         }
-        let content = decode_content::<TaskContent<String>>(name, version, format, bytes)?;
-        let (task, next) = (content.task.try_map(named_step)?, content.next.try_map(named_step)?);
-        let at = content.at;
-        Ok(match index {
-            1 => Self::Done { task, next, at },
-            2 => Self::Refused { task, next, at },
-            _ => Self::TimedOut { task, next, at },
+        if index == 1 {
+            let DoneContent { task, next, at } = decode_content(name, version, format, bytes)?;
+            let (task, next) = (task.try_map(named_step)?, next.try_map(named_step)?);
+            return Ok(Self::Done { task, next, at });
+        }
+        let NotDoneContent { task, reason, next, at } =
+            decode_content(name, version, format, bytes)?;
+        let (task, next) = (task.try_map(named_step)?, next.try_map(named_step)?);
+        Ok(if index == 2 {
+            Self::Refused { task, reason, next, at }
+        } else {
+            Self::TimedOut { task, reason, next, at }
         })
     }
 
     /// Traces the contents, and reports each step as an entry of its own: a step may be added, but
     /// neither renamed nor removed.
     fn trace(tracer: &mut SchemaTracer) {
-        let [started, others @ ..] = Self::KINDS else { return };
+        let [started, done, refused, timed_out] = Self::KINDS else { return };
         for (version, old) in (1..).zip(S::OLD_INPUTS) {
             (old.trace_started)(tracer, &MessageKind { version, ..*started });
         }
         tracer.content::<StartedContent<S::Input, String>>(started);
-        for kind in others {
-            tracer.content::<TaskContent<String>>(kind);
+        tracer.content::<DoneContent<String>>(done);
+        for kind in [refused, timed_out] {
+            tracer.content::<NotDoneContent<Reason, String>>(kind);
         }
         for step in S::STEPS {
             let name = step_name(*step).unwrap_or_else(|problem| panic!("{problem}"));

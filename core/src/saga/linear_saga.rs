@@ -15,6 +15,7 @@ use super::{OldInput, Partners, SagaContext, SagaStep};
 ///   step itself.
 /// - Undoing does not give up: if it times out, it is requested again, with twice the time. If it
 ///   is refused, the saga undoes the other steps, and ends [`Stuck`](super::Status::Stuck).
+/// - The [`Status`](super::Status) and the events keep the reason of each failure.
 ///
 /// # Changes
 ///

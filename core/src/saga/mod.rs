@@ -7,6 +7,7 @@ mod linear_saga;
 mod names;
 mod old_input;
 mod partner;
+mod reason;
 mod reply;
 mod request;
 #[expect(clippy::module_inception, reason = "the file has the name of its type")]
@@ -21,6 +22,7 @@ pub use event::SagaEvent;
 pub use linear_saga::LinearSaga;
 pub use old_input::OldInput;
 pub use partner::{Calls, HasPartner, Partner, PartnerIndex, Partners};
+pub use reason::{FailedStep, Reason};
 pub use reply::SagaReply;
 pub use request::{JudgedRequest, SagaRequest};
 pub use saga::Saga;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer, ser};
 
-use super::Partners;
+use super::{Partners, Reason};
 use crate::codec::{DecodeError, Format};
 use crate::message::{AnyMessage, ReplyOutcome, ReplySource};
 use crate::{CallOutcome, Gateway, Message, Reply, Target};
@@ -82,6 +82,16 @@ impl SagaReply {
         match &self.content {
             Content::Message(message) => message.downcast_ref(),
             Content::None | Content::Reason(_) => None,
+        }
+    }
+
+    /// Returns the reason of a task that this reply says was not done.
+    pub(super) fn reason(&self) -> Reason {
+        match &self.content {
+            Content::Message(message) => Reason::refused_as(message.kind().name, message),
+            Content::Reason(error) => Reason::unstorable(error),
+            Content::None if self.outcome == ReplyOutcome::Exhausted => Reason::Exhausted,
+            Content::None => Reason::Undelivered,
         }
     }
 

@@ -50,8 +50,9 @@ pub trait SagaRequest: Sized {
 
     /// Returns the step that this request does and `undo` undoes.
     ///
-    /// The target must accept the undoing of a request that has not reached it, and reject that
-    /// request from then on: the saga undoes a step that timed out. Any request may be repeated.
+    /// The saga undoes a step that timed out. So the target must accept the undoing of a request
+    /// that it has rejected or that has not reached it, and reject that request from then on. Any
+    /// request may be repeated.
     fn undo<S, U, I, J>(self, undo: U) -> SagaStep<S>
     where
         S: LinearSaga,

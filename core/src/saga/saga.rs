@@ -5,7 +5,10 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 
 use super::step::Meaning;
-use super::{LinearSaga, Next, SagaCommand, SagaContext, SagaEvent, SagaReply, Status, Task};
+use super::{
+    FailedStep, LinearSaga, Next, Reason, SagaCommand, SagaContext, SagaEvent, SagaReply, Status,
+    Task,
+};
 use crate::{Aggregate, Context, Decision, Reactions, Timestamp, record, unchanged};
 
 /// The aggregate of the linear saga that `S` defines; see [`LinearSaga`].
@@ -19,7 +22,7 @@ pub struct Saga<S: LinearSaga> {
     status: Status<S>,
     /// The steps to undo before the end, the last first; those that are done.
     done: Vec<S>,
-    not_undone: Vec<S>,
+    not_undone: Vec<FailedStep<S>>,
     /// The number of timeouts of the current task.
     timeouts: u32,
 }
@@ -53,29 +56,30 @@ impl<S: LinearSaga> Aggregate for Saga<S> {
     }
 
     fn apply(&mut self, event: SagaEvent<S>) {
-        let next = event.next();
-        let at = match event {
+        let (next, at) = (event.next(), event.at());
+        let failed = match event {
             SagaEvent::TimedOut { task, .. } if next.task() == Some(task) => {
                 self.timeouts += 1;
                 return;
             }
-            SagaEvent::Started { input, at, .. } => {
+            SagaEvent::Started { input, .. } => {
                 self.input = Some(input);
-                at
+                None
             }
-            SagaEvent::Done { task: Task::Do(step), at, .. } => {
+            SagaEvent::Done { task: Task::Do(step), .. } => {
                 self.done.push(step);
-                at
+                None
             }
-            SagaEvent::Refused { task: Task::Undo(step), at, .. } => {
-                self.not_undone.push(step);
-                at
+            SagaEvent::Done { .. } => None,
+            SagaEvent::Refused { task: Task::Undo(step), reason, .. } => {
+                self.not_undone.push(FailedStep { step, reason });
+                None
             }
-            SagaEvent::Done { at, .. }
-            | SagaEvent::Refused { at, .. }
-            | SagaEvent::TimedOut { at, .. } => at,
+            SagaEvent::Refused { task, reason, .. } | SagaEvent::TimedOut { task, reason, .. } => {
+                Some(FailedStep { step: task.step(), reason })
+            }
         };
-        self.proceed(next, at);
+        self.proceed(next, at, failed);
     }
 
     fn react(&self, _: &SagaEvent<S>, ctx: &Context<Self>) -> Reactions<SagaCommand<S>> {
@@ -101,8 +105,8 @@ impl<S: LinearSaga> Saga<S> {
         &self.status
     }
 
-    /// Returns the steps whose undoing was refused, in the order of the refusals.
-    pub fn not_undone(&self) -> &[S] {
+    /// Returns the steps whose undoing was refused, with the reasons, in the order of the refusals.
+    pub fn not_undone(&self) -> &[FailedStep<S>] {
         &self.not_undone
     }
 
@@ -124,6 +128,7 @@ impl<S: LinearSaga> Saga<S> {
             return unchanged();
         };
         let step = task.step().step(input, &saga);
+        let reason = || reply.map_or(Reason::TimedOut, SagaReply::reason);
         match (step.judge(task, reply), task) {
             (Meaning::Waits, _) => unchanged(),
             (Meaning::Done, Task::Do(done)) => {
@@ -138,24 +143,24 @@ impl<S: LinearSaga> Saga<S> {
             (Meaning::Refused, Task::Do(refused)) => {
                 let unknown = (self.timeouts > 0).then_some(refused);
                 let next = self.next_to_undo(unknown, false, input, &saga);
-                record(SagaEvent::Refused { task, next, at })
+                record(SagaEvent::Refused { task, reason: reason(), next, at })
             }
             (Meaning::Refused, Task::Undo(_)) => {
                 let next = self.next_to_undo(None, true, input, &saga);
-                record(SagaEvent::Refused { task, next, at })
+                record(SagaEvent::Refused { task, reason: reason(), next, at })
             }
             (Meaning::Unknown, Task::Do(_)) if self.timeouts < step.retries() => {
-                record(SagaEvent::TimedOut { task, next: task.into(), at })
+                record(SagaEvent::TimedOut { task, reason: reason(), next: task.into(), at })
             }
             // It may have happened, or may still happen: undo the step itself.
             (Meaning::Unknown, Task::Do(unknown)) => {
                 let next = self.next_to_undo(Some(unknown), false, input, &saga);
-                record(SagaEvent::TimedOut { task, next, at })
+                record(SagaEvent::TimedOut { task, reason: reason(), next, at })
             }
             // The timer requests it again.
             (Meaning::Unknown, Task::Undo(_)) if reply.is_some() => unchanged(),
             (Meaning::Unknown, Task::Undo(_)) => {
-                record(SagaEvent::TimedOut { task, next: task.into(), at })
+                record(SagaEvent::TimedOut { task, reason: reason(), next: task.into(), at })
             }
         }
     }
@@ -176,20 +181,28 @@ impl<S: LinearSaga> Saga<S> {
         }
     }
 
-    /// Starts the next task, or ends.
-    fn proceed(&mut self, next: Next<S>, since: Timestamp) {
+    /// Starts the next task, or ends. `failed` is the step that the event says was not done.
+    ///
+    /// # Panics
+    ///
+    /// Panics if steps are undone although none has failed.
+    fn proceed(&mut self, next: Next<S>, since: Timestamp, failed: Option<FailedStep<S>>) {
         self.timeouts = 0;
+        let failed = || match self.status.failed().cloned().or(failed) {
+            Some(failed) => failed,
+            None => panic!("the saga `{}` undoes its steps, but none has failed", S::NAME),
+        };
         self.status = match next {
             Next::Do(step) => Status::Doing { step, since },
             Next::Undo(step) => {
                 if let Some(index) = self.done.iter().rposition(|done| *done == step) {
                     self.done.truncate(index);
                 }
-                Status::Undoing { step, since }
+                Status::Undoing { step, since, failed: failed() }
             }
             Next::Completed => Status::Completed,
-            Next::Compensated => Status::Compensated,
-            Next::Stuck => Status::Stuck { not_undone: self.not_undone.clone() },
+            Next::Compensated => Status::Compensated { failed: failed() },
+            Next::Stuck => Status::Stuck { failed: failed(), not_undone: self.not_undone.clone() },
         };
     }
 }

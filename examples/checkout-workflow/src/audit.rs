@@ -73,12 +73,13 @@ impl Audit {
                     *sold.entry(&cart.sku).or_default() += u64::from(cart.units);
                     audit.completed_checkout(input, id.as_str(), cart, account);
                 }
-                Status::Compensated => {
+                Status::Compensated { .. } => {
                     audit.compensated += 1;
                     audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
-                Status::Stuck { not_undone } => {
-                    audit.stuck.push(format!("{id}: could not undo {not_undone:?}"));
+                Status::Stuck { not_undone, .. } => {
+                    let steps: Vec<_> = not_undone.iter().map(ToString::to_string).collect();
+                    audit.stuck.push(format!("{id}: could not undo {}", steps.join(", ")));
                     audit.undone_checkout(input, id.as_str(), checkout, cart, account);
                 }
             }
@@ -184,7 +185,7 @@ impl Audit {
     ) {
         let status = if checkout.not_undone().is_empty() { "Compensated" } else { "Stuck" };
         let problem = |what: String| format!("checkout {id}, {status}: {what}");
-        let undone = |step: Step| !checkout.not_undone().contains(&step);
+        let undone = |step: Step| checkout.not_undone().iter().all(|failed| failed.step != step);
         let order = input.orders.state(id);
         if undone(Step::Place) {
             let gone = matches!(order, Order::New | Order::Cancelled);

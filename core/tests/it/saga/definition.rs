@@ -66,10 +66,11 @@ fn a_step_is_skipped_by_its_input() {
 #[test]
 fn every_refusal_undoes_the_steps_before() {
     let refusals = [
-        TripCommand::reply::<Flight>(Do(Step::Seat), Reply::Rejected(FlightError::Departed)),
-        TripCommand::reply::<Flight>(Do(Step::Seat), Reply::Undelivered),
+        (Reply::Rejected(FlightError::Departed), "compensated after Seat: Departed"),
+        (Reply::Undelivered, "compensated after Seat: undelivered"),
     ];
-    for refusal in refusals {
+    for (refusal, status) in refusals {
+        let refusal = TripCommand::reply::<Flight>(Do(Step::Seat), refusal);
         // Neither the letter nor the pause is undone.
         doing(Step::Seat)
             .leads(refusal, Undo(Step::Charge), requests(Undo(Step::Charge), SECOND))
@@ -78,9 +79,10 @@ fn every_refusal_undoes_the_steps_before() {
                 Undo(Step::Flight),
                 requests(Undo(Step::Flight), SECOND),
             )
-            .ends(of_flight(Undo(Step::Flight), FlightEvent::Cancelled), "compensated");
+            .ends(of_flight(Undo(Step::Flight), FlightEvent::Cancelled), status);
     }
-    doing(Step::Flight).ends(of_flight(Do(Step::Flight), FlightEvent::SoldOut), "compensated");
+    let sold_out = of_flight(Do(Step::Flight), FlightEvent::SoldOut);
+    doing(Step::Flight).ends(sold_out, "compensated after Flight: SoldOut");
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn the_status_is_queryable() {
     assert_eq!(*run.state.status(), Status::Doing { step: Step::Charge, since: noon() });
     assert_eq!(run.state.status().to_string(), "doing Charge since 2026-03-01T12:00:00Z");
     let status = undoing(Step::Charge).state.status().to_string();
-    assert_eq!(status, "undoing Charge since 2026-03-01T12:00:00Z");
+    assert_eq!(status, "undoing Charge since 2026-03-01T12:00:00Z after Charge: timed out");
     assert_eq!(Trip::default().status().to_string(), "new");
     let json = serde_json::to_string(&run.state).unwrap();
     assert_eq!(

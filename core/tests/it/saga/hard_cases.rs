@@ -5,6 +5,7 @@ use std::time::Duration;
 use composable_rust_core::CallOutcome;
 use composable_rust_core::prelude::*;
 use composable_rust_core::saga::Task::{Do, Undo};
+use composable_rust_core::saga::{FailedStep, Reason};
 
 use super::trip::{
     BankFailure, Booking, Flight, FlightError, FlightEvent, HOUR, SECOND, Step, TripCommand,
@@ -28,7 +29,10 @@ fn a_late_capture_is_refunded() {
             Undo(Step::Flight),
             requests(Undo(Step::Flight), SECOND),
         )
-        .ends(of_flight(Undo(Step::Flight), FlightEvent::Cancelled), "compensated")
+        .ends(
+            of_flight(Undo(Step::Flight), FlightEvent::Cancelled),
+            "compensated after Charge: timed out",
+        )
         .ignores(of_bank(Do(Step::Charge), moved()));
 }
 
@@ -41,13 +45,17 @@ fn a_refused_undoing_is_recorded_and_the_rest_undone() {
         Undo(Step::Flight),
         requests(Undo(Step::Flight), SECOND),
     );
-    assert_eq!(run.state.not_undone(), [Step::Charge]);
-    run.ends(of_flight(Undo(Step::Flight), FlightEvent::Cancelled), "stuck, not undone: Charge");
+    let reason = Reason::refused(&BankFailure::Declined);
+    assert_eq!(run.state.not_undone(), [FailedStep { step: Step::Charge, reason }]);
+    run.ends(
+        of_flight(Undo(Step::Flight), FlightEvent::Cancelled),
+        "stuck after Charge: timed out; not undone: Charge: Declined",
+    );
 
     let rejected = Reply::Rejected(FlightError::Departed);
     undoing(Step::Flight).ends(
         TripCommand::reply::<Flight>(Undo(Step::Flight), rejected),
-        "stuck, not undone: Flight",
+        "stuck after Flight: timed out; not undone: Flight: Departed",
     );
 }
 
@@ -122,14 +130,19 @@ fn undoing_is_repeated_until_it_succeeds() {
 
 #[test]
 fn an_unknown_outcome_of_a_call_counts_as_a_timeout() {
-    let unknown = [CallOutcome::Exhausted, CallOutcome::Unstorable("too large".to_owned())];
-    for outcome in unknown {
+    let unknown = [
+        (CallOutcome::Exhausted, Reason::Exhausted),
+        (CallOutcome::Unstorable("too large".into()), Reason::Unstorable("too large".into())),
+    ];
+    for (outcome, reason) in unknown {
         let undo = Undo(Step::Charge);
-        doing(Step::Charge)
-            .leads(of_bank(Do(Step::Charge), outcome.clone()), undo, requests(undo, SECOND))
+        let mut run = doing(Step::Charge);
+        run.leads(of_bank(Do(Step::Charge), outcome.clone()), undo, requests(undo, SECOND))
             // The timer requests it again.
             .ignores(of_bank(undo, outcome))
             .leads(TripCommand::TimedOut(undo), undo, requests(undo, 2 * SECOND));
+        // The timeout of the undoing is not why the saga undoes.
+        assert_eq!(run.state.status().failed(), Some(&FailedStep { step: Step::Charge, reason }));
     }
 }
 

@@ -82,7 +82,7 @@ fn undoing_without_a_limit_is_repeated() {
     let again = run.send(SagaCommand::TimedOut(undo)).unwrap();
     assert!(format!("{again:?}").contains("120s"), "{again:?}");
     run.send(bank(undo, moved()));
-    assert_eq!(run.state.status().to_string(), "compensated");
+    assert_eq!(run.state.status().to_string(), "compensated after Book: Departed");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use composable_rust_core::message::{
 };
 use composable_rust_core::prelude::*;
 use composable_rust_core::saga::Task::{Do, Undo};
-use composable_rust_core::saga::{Next, SagaReply};
+use composable_rust_core::saga::{Next, Reason, SagaReply};
 
 use super::trip::{
     Bank, BankFailure, Flight, FlightError, FlightEvent, Step, Trip, TripCommand, TripEvent,
@@ -26,6 +26,12 @@ fn every_reply() -> Vec<TripCommand> {
         of_bank(task, CallOutcome::Exhausted),
         of_bank(task, CallOutcome::Unstorable("too \"large\"".to_owned())),
     ]
+}
+
+fn every_reason() -> [Reason; 5] {
+    let unstorable = Reason::Unstorable("too \"large\"".to_owned());
+    let refused = Reason::refused(&FlightError::Departed);
+    [refused, Reason::Undelivered, Reason::TimedOut, Reason::Exhausted, unstorable]
 }
 
 fn assert_survives<M: Message>(message: &M) {
@@ -50,8 +56,10 @@ fn every_message_survives_both_formats() {
     for next in [Next::Do(Step::Seat), Next::Undo(Step::Seat), Next::Completed, Next::Stuck] {
         let (task, at) = (Do(Step::Charge), noon());
         assert_survives(&TripEvent::Done { task, next, at });
-        assert_survives(&TripEvent::Refused { task, next, at });
-        assert_survives(&TripEvent::TimedOut { task, next, at });
+        for reason in every_reason() {
+            assert_survives(&TripEvent::Refused { task, reason: reason.clone(), next, at });
+            assert_survives(&TripEvent::TimedOut { task, reason, next, at });
+        }
     }
 }
 
@@ -85,6 +93,14 @@ fn events_are_readable_by_others() {
         json,
         r#"{"task":{"Do":"Charge"},"next":{"Undo":"Flight"},"at":"2026-03-01T12:00:00Z"}"#
     );
+    let reason = Reason::refused(&BankFailure::Declined);
+    let (task, next) = (Do(Step::Charge), Next::Undo(Step::Flight));
+    let event = TripEvent::Refused { task, reason, next, at: noon() };
+    let json = String::from_utf8(event.encode(Format::Json).unwrap()).unwrap();
+    assert_eq!(
+        json,
+        r#"{"task":{"Do":"Charge"},"reason":{"Refused":{"name":"bank_failure.declined","text":"Declined"}},"next":{"Undo":"Flight"},"at":"2026-03-01T12:00:00Z"}"#
+    );
 }
 
 #[test]
@@ -105,6 +121,18 @@ fn replies_print_their_content() {
     Replied(Do(Charge), bank: Failed(Declined))
     Replied(Do(Charge), bank: Exhausted)
     Replied(Do(Charge), bank: Unstorable("too \"large\""))
+    "#);
+}
+
+#[test]
+fn reasons_are_short_texts() {
+    let texts = every_reason().map(|reason| reason.to_string());
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    Departed
+    undelivered
+    timed out
+    all attempts failed
+    the outcome cannot be stored: too "large"
     "#);
 }
 

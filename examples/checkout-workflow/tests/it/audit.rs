@@ -5,7 +5,7 @@ use checkout_workflow::{
     OrderEvent, Payment, PaymentEvent, Purpose, Shipping, ShippingEvent, Step,
 };
 use composable_rust::prelude::*;
-use composable_rust::saga::{Next, Task};
+use composable_rust::saga::{Next, Reason, Task};
 
 use Step::{Charge, Confirm, Place, Reserve, Ship};
 use Task::{Do, Undo};
@@ -52,7 +52,7 @@ fn compensate(input: &mut AuditInput, id: &str, refunded: bool) {
     let (charge, end) = if refunded {
         (events::done(Undo(Charge)), Next::Compensated)
     } else {
-        (events::refused(Undo(Charge)), Next::Stuck)
+        (events::refused(Undo(Charge), Reason::refused(&PaymentEvent::NotRefunded)), Next::Stuck)
     };
     let events = [
         events::started(),
@@ -136,7 +136,11 @@ fn a_missing_refund_is_found() {
 fn reserved_units_are_found() {
     let found = problems(|input| {
         let order = Order::id("2b");
-        checkouts(input, "2b", [events::started(), events::refused(Do(Place))]);
+        checkouts(
+            input,
+            "2b",
+            [events::started(), events::refused(Do(Place), Reason::Undelivered)],
+        );
         stock(input, InventoryEvent::Reserved { order, units: 2 });
     });
     insta::assert_debug_snapshot!(found);

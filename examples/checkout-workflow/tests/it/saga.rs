@@ -9,7 +9,7 @@ use checkout_workflow::{
     ShippingRejection, Step,
 };
 use composable_rust::prelude::*;
-use composable_rust::saga::{Next, Status, Task};
+use composable_rust::saga::{FailedStep, Next, Reason, Status, Task};
 use composable_rust::testing::{Given, ProvidedEnvironment, given};
 
 use Reply::{Recorded, Rejected, Unchanged, Undelivered};
@@ -45,7 +45,7 @@ fn completed() -> Vec<CheckoutEvent> {
 }
 
 fn compensated() -> Vec<CheckoutEvent> {
-    vec![events::started(), events::refused(Do(Place))]
+    vec![events::started(), events::refused(Do(Place), Reason::Undelivered)]
 }
 
 fn every_task() -> impl Iterator<Item = Task<Step>> {
@@ -116,38 +116,41 @@ fn done(task: Task<Step>) -> CheckoutCommand {
     }
 }
 
-/// Returns the replies that reject `task`.
-fn rejections(task: Task<Step>) -> Vec<CheckoutCommand> {
+/// Returns a reply that refuses `task`, and the reason that the saga keeps.
+fn refusal<T: Target>(task: Task<Step>, reply: Reply<T>) -> (CheckoutCommand, Reason) {
+    let reason = match &reply {
+        Recorded(event) => Reason::refused(event),
+        Rejected(rejection) => Reason::refused(rejection),
+        Unchanged | Undelivered => Reason::Undelivered,
+    };
+    (CheckoutCommand::reply::<T>(task, reply), reason)
+}
+
+/// Returns the replies that refuse `task`, with their reasons.
+fn refusals(task: Task<Step>) -> Vec<(CheckoutCommand, Reason)> {
     match task {
-        Do(Place | Confirm) | Undo(Place | Confirm) => {
-            vec![
-                CheckoutCommand::reply::<Order>(task, Rejected(OrderRejection::Cancelled)),
-                CheckoutCommand::reply::<Order>(task, Undelivered),
-            ]
-        }
+        Do(Place | Confirm) | Undo(Place | Confirm) => vec![
+            refusal::<Order>(task, Rejected(OrderRejection::Cancelled)),
+            refusal::<Order>(task, Undelivered),
+        ],
         Do(Reserve) | Undo(Reserve) => vec![
-            CheckoutCommand::reply::<Inventory>(
-                task,
-                Rejected(InventoryRejection::OnlyLeft { left: 1 }),
-            ),
-            CheckoutCommand::reply::<Inventory>(task, Undelivered),
+            refusal::<Inventory>(task, Rejected(InventoryRejection::OnlyLeft { left: 1 })),
+            refusal::<Inventory>(task, Undelivered),
         ],
         Do(Charge) => vec![
-            CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::Declined)),
-            CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::Failed)),
-            CheckoutCommand::reply::<Payment>(task, Rejected(PaymentRejection::Cancelled)),
-            CheckoutCommand::reply::<Payment>(task, Undelivered),
+            refusal::<Payment>(task, Recorded(PaymentEvent::Declined)),
+            refusal::<Payment>(task, Recorded(PaymentEvent::Failed)),
+            refusal::<Payment>(task, Rejected(PaymentRejection::Cancelled)),
+            refusal::<Payment>(task, Undelivered),
         ],
-        Undo(Charge) => {
-            vec![
-                CheckoutCommand::reply::<Payment>(task, Recorded(PaymentEvent::NotRefunded)),
-                CheckoutCommand::reply::<Payment>(task, Undelivered),
-            ]
-        }
+        Undo(Charge) => vec![
+            refusal::<Payment>(task, Recorded(PaymentEvent::NotRefunded)),
+            refusal::<Payment>(task, Undelivered),
+        ],
         Do(Ship) | Undo(Ship) => vec![
-            CheckoutCommand::reply::<Shipping>(task, Recorded(ShippingEvent::NotInStock)),
-            CheckoutCommand::reply::<Shipping>(task, Rejected(ShippingRejection::Cancelled)),
-            CheckoutCommand::reply::<Shipping>(task, Undelivered),
+            refusal::<Shipping>(task, Recorded(ShippingEvent::NotInStock)),
+            refusal::<Shipping>(task, Rejected(ShippingRejection::Cancelled)),
+            refusal::<Shipping>(task, Undelivered),
         ],
     }
 }
@@ -181,7 +184,7 @@ fn interim_replies(task: Task<Step>) -> Vec<CheckoutCommand> {
 /// Returns all commands that `task` can lead to.
 fn replies(task: Task<Step>) -> Vec<CheckoutCommand> {
     let mut replies = vec![CheckoutCommand::TimedOut(task), done(task)];
-    replies.extend(rejections(task));
+    replies.extend(refusals(task).into_iter().map(|(reply, _)| reply));
     replies.extend(interim_replies(task));
     replies
 }
@@ -240,7 +243,7 @@ fn a_checkout_completes_after_five_steps() {
 fn a_declined_card_undoes_the_steps_before_it() {
     checkout(waiting(Do(Charge)))
         .when(CheckoutCommand::reply::<Payment>(Do(Charge), Recorded(PaymentEvent::Declined)))
-        .then([events::refused(Do(Charge))])
+        .then([events::refused(Do(Charge), Reason::refused(&PaymentEvent::Declined))])
         .reacts(effects![
             dispatch(&sku(), InventoryCommand::Release { order: order() }).tag(Undo(Reserve)),
             after(STEP_TIMEOUT, CheckoutCommand::TimedOut(Undo(Reserve))).with_id("task"),
@@ -254,17 +257,20 @@ fn a_declined_card_undoes_the_steps_before_it() {
         .when(done(Undo(Place)))
         .then([events::done(Undo(Place))])
         .then_finished()
-        .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
+        .state(|checkout| {
+            assert_eq!(checkout.status().to_string(), "compensated after Charge: Declined");
+        });
 }
 
 #[test]
 fn a_rejected_first_step_leaves_nothing_to_undo() {
-    for rejection in rejections(Do(Place)) {
+    for (refusal, reason) in refusals(Do(Place)) {
+        let failed = FailedStep { step: Place, reason: reason.clone() };
         checkout(waiting(Do(Place)))
-            .when(rejection)
-            .then([events::refused(Do(Place))])
+            .when(refusal)
+            .then([events::refused(Do(Place), reason)])
             .then_finished()
-            .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
+            .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated { failed }));
     }
 }
 
@@ -272,10 +278,10 @@ fn a_rejected_first_step_leaves_nothing_to_undo() {
 fn a_rejected_step_starts_undoing_with_the_step_before() {
     for pair in STEPS.windows(2) {
         let [before, step] = pair else { unreachable!("windows of two steps") };
-        for rejection in rejections(Do(*step)) {
+        for (refusal, reason) in refusals(Do(*step)) {
             checkout(waiting(Do(*step)))
-                .when(rejection)
-                .then([events::refused(Do(*step))])
+                .when(refusal)
+                .then([events::refused(Do(*step), reason)])
                 .reacts(requests(Undo(*before)));
         }
     }
@@ -303,11 +309,11 @@ fn steps_are_undone_in_reverse_order() {
             .then([events::done(Undo(*step))])
             .reacts(requests(Undo(*before)));
     }
-    undoing
-        .when(done(Undo(Place)))
-        .then([events::done(Undo(Place))])
-        .then_finished()
-        .state(|checkout| assert_eq!(*checkout.status(), Status::Compensated));
+    undoing.when(done(Undo(Place))).then([events::done(Undo(Place))]).then_finished().state(
+        |checkout| {
+            assert_eq!(checkout.status().to_string(), "compensated after Confirm: timed out");
+        },
+    );
 }
 
 #[test]
@@ -335,7 +341,7 @@ fn an_undoing_that_times_out_is_repeated_with_longer_timeouts() {
 fn a_rejected_refund_ends_stuck_with_the_other_steps_undone() {
     checkout(waiting(Undo(Charge)))
         .when(CheckoutCommand::reply::<Payment>(Undo(Charge), Recorded(PaymentEvent::NotRefunded)))
-        .then([events::refused(Undo(Charge))])
+        .then([events::refused(Undo(Charge), Reason::refused(&PaymentEvent::NotRefunded))])
         .reacts(requests(Undo(Reserve)))
         .when(done(Undo(Reserve)))
         .then([events::done(Undo(Reserve))])
@@ -344,27 +350,33 @@ fn a_rejected_refund_ends_stuck_with_the_other_steps_undone() {
         .then([CheckoutEvent::Done { task: Undo(Place), next: Next::Stuck, at: noon() }])
         .then_finished()
         .state(|checkout| {
-            assert_eq!(*checkout.status(), Status::Stuck { not_undone: vec![Charge] });
+            let status = "stuck after Charge: timed out; not undone: Charge: NotRefunded";
+            assert_eq!(checkout.status().to_string(), status);
         });
 }
 
 #[test]
 fn a_rejected_undoing_does_not_stop_the_others() {
     for step in STEPS {
-        for rejection in rejections(Undo(step)) {
+        for (refusal, reason) in refusals(Undo(step)) {
             let before = STEPS.into_iter().take_while(|other| *other != step).last();
-            let scenario =
-                checkout(waiting(Undo(step))).when(rejection).then([events::refused(Undo(step))]);
+            let event = events::refused(Undo(step), reason.clone());
+            let scenario = checkout(waiting(Undo(step))).when(refusal).then([event]);
+            let failed = FailedStep { step, reason: Reason::TimedOut };
+            let not_undone = vec![FailedStep { step, reason }];
             let (scenario, status) = match before {
                 Some(step) => {
-                    let status = Status::Undoing { step, since: noon() };
+                    let status = Status::Undoing { step, since: noon(), failed };
                     (scenario.reacts(requests(Undo(step))), status)
                 }
-                None => (scenario.then_finished(), Status::Stuck { not_undone: vec![step] }),
+                None => {
+                    let status = Status::Stuck { failed, not_undone: not_undone.clone() };
+                    (scenario.then_finished(), status)
+                }
             };
             scenario.state(|checkout| {
                 assert_eq!(checkout.input(), Some(&cart()));
-                assert_eq!((checkout.status(), checkout.not_undone()), (&status, &[step][..]));
+                assert_eq!((checkout.status(), checkout.not_undone()), (&status, &*not_undone));
             });
         }
     }
@@ -374,15 +386,18 @@ fn a_rejected_undoing_does_not_stop_the_others() {
 fn the_state_names_the_steps_that_were_not_undone() {
     let mut events = waiting(Undo(Ship));
     events.extend([
-        events::refused(Undo(Ship)),
-        events::refused(Undo(Charge)),
+        events::refused(Undo(Ship), Reason::refused(&ShippingEvent::NotInStock)),
+        events::refused(Undo(Charge), Reason::Undelivered),
         events::done(Undo(Reserve)),
     ]);
     checkout(events)
         .when(done(Undo(Place)))
         .then([CheckoutEvent::Done { task: Undo(Place), next: Next::Stuck, at: noon() }])
         .state(|checkout| {
-            assert_eq!(checkout.status().to_string(), "stuck, not undone: Ship, Charge");
+            assert_eq!(
+                checkout.status().to_string(),
+                "stuck after Ship: timed out; not undone: Ship: NotInStock, Charge: undelivered"
+            );
         });
 }
 
@@ -431,7 +446,7 @@ fn a_reply_to_a_new_checkout_changes_nothing() {
 #[test]
 fn a_reply_to_a_finished_checkout_changes_nothing() {
     let mut stuck = waiting(Undo(Place));
-    stuck.push(events::refused(Undo(Place)));
+    stuck.push(events::refused(Undo(Place), Reason::Undelivered));
     for history in [completed(), compensated(), stuck] {
         for reply in every_task().flat_map(replies) {
             checkout(history.clone()).when(reply).then_unchanged().then_finished();

@@ -34,7 +34,7 @@ pub(crate) fn parcel() -> Id<Shipping> {
 pub(crate) mod events {
     use checkout_workflow::{CheckoutEvent, Step};
     use composable_rust::prelude::*;
-    use composable_rust::saga::{Next, Task};
+    use composable_rust::saga::{Next, Reason, Task};
 
     use super::{cart, noon};
 
@@ -54,14 +54,15 @@ pub(crate) mod events {
         CheckoutEvent::Done { task, next, at: noon() }
     }
 
-    pub(crate) fn refused(task: Task<Step>) -> CheckoutEvent {
+    pub(crate) fn refused(task: Task<Step>, reason: Reason) -> CheckoutEvent {
         let end = if matches!(task, Task::Do(_)) { Next::Compensated } else { Next::Stuck };
         let next = undo_before(task.step()).unwrap_or(end);
-        CheckoutEvent::Refused { task, next, at: noon() }
+        CheckoutEvent::Refused { task, reason, next, at: noon() }
     }
 
     pub(crate) fn timed_out(task: Task<Step>) -> CheckoutEvent {
-        CheckoutEvent::TimedOut { task, next: Next::Undo(task.step()), at: noon() }
+        let (reason, next) = (Reason::TimedOut, Next::Undo(task.step()));
+        CheckoutEvent::TimedOut { task, reason, next, at: noon() }
     }
 
     fn undo_before(step: Step) -> Option<Next<Step>> {

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use checkout_workflow::{
     Apps, Audit, AuditInput, Cart, Checkout, CheckoutCommand, Inventory, InventoryCommand, Rates,
-    Service, Shop, Step,
+    Service, Shop,
 };
 use composable_rust::prelude::*;
-use composable_rust::saga::Status;
 use composable_rust::testing::{InMemoryEventStore, MockClock};
 
 use crate::saga;
@@ -55,29 +54,30 @@ impl Scenario {
     }
 }
 
-/// Runs a checkout, and asserts its final status.
-async fn assert_ends(scenario: Scenario, id: &str, status: Status<Step>) {
-    assert_eq!(*scenario.run(id).await.status(), status, "{id}");
+/// Runs a checkout, and asserts the beginning of its final status.
+async fn assert_ends(scenario: Scenario, id: &str, status: &str) {
+    let ended = scenario.run(id).await.status().to_string();
+    assert!(ended.starts_with(status), "{id}: {ended}");
 }
 
 async fn the_checkout_completes() {
-    assert_ends(Scenario::new(), "1", Status::Completed).await;
+    assert_ends(Scenario::new(), "1", "completed").await;
 }
 
 async fn the_cart_is_empty() {
     let scenario = Scenario { units: (2_000, 0), ..Scenario::new() };
-    assert_ends(scenario, "1", Status::Compensated).await;
+    assert_ends(scenario, "1", "compensated after ").await;
 }
 
 async fn the_article_is_sold_out() {
     let scenario = Scenario { units: (1, 2), ..Scenario::new() };
-    assert_ends(scenario, "1", Status::Compensated).await;
+    assert_ends(scenario, "1", "compensated after ").await;
 }
 
 async fn the_card_is_declined() {
     let scenario =
         Scenario { rates: Rates { declines: 100, ..Rates::default() }, ..Scenario::new() };
-    assert_ends(scenario, "1", Status::Compensated).await;
+    assert_ends(scenario, "1", "compensated after Charge: Declined").await;
 }
 
 /// Checkout ids: the provider takes the money of some of them.
@@ -86,14 +86,14 @@ const IDS: [&str; 4] = ["1", "2", "3", "4"];
 async fn the_provider_hangs() {
     for id in IDS {
         let rates = Rates { hangs: 100, ..Rates::default() };
-        assert_ends(Scenario { rates, ..Scenario::new() }, id, Status::Compensated).await;
+        assert_ends(Scenario { rates, ..Scenario::new() }, id, "compensated after ").await;
     }
 }
 
 async fn the_provider_fails() {
     for id in IDS {
         let rates = Rates { failures: 100, ..Rates::default() };
-        assert_ends(Scenario { rates, ..Scenario::new() }, id, Status::Compensated).await;
+        assert_ends(Scenario { rates, ..Scenario::new() }, id, "compensated after ").await;
     }
 }
 
@@ -102,19 +102,19 @@ async fn the_provider_is_slower_than_the_timeout() {
         let rates = Rates { hangs: 100, ..Rates::default() };
         let scenario =
             Scenario { rates, step_timeout: Duration::from_millis(150), ..Scenario::new() };
-        assert_ends(scenario, id, Status::Compensated).await;
+        assert_ends(scenario, id, "compensated after ").await;
     }
 }
 
 async fn the_parcel_is_too_large() {
     let scenario = Scenario { units: (2_000, 1_001), ..Scenario::new() };
-    assert_ends(scenario, "1", Status::Compensated).await;
+    assert_ends(scenario, "1", "compensated after ").await;
 }
 
 async fn the_refund_is_refused() {
     let rates = Rates { refund_refusals: 100, ..Rates::default() };
     let scenario = Scenario { rates, units: (2_000, 1_001), ..Scenario::new() };
-    assert_ends(scenario, "1", Status::Stuck { not_undone: vec![Step::Charge] }).await;
+    assert_ends(scenario, "1", "stuck after Ship: TooMany; not undone: Charge: NotRefunded").await;
 }
 
 #[tokio::test]

@@ -184,9 +184,10 @@ fn builder(bank: &Bank) -> AppBuilder {
         .gateway(bank.clone())
 }
 
-async fn becomes(app: &App, status: Status<Step>) {
+async fn becomes(app: &App, status: &str) {
     let purchase = app.handle(&Purchase::id(ID));
-    let found = purchase.wait(|p| (*p.status() == status).then_some(()), PATIENCE).await;
+    let is_it = |p: &Purchase| (p.status().to_string() == status).then_some(());
+    let found = purchase.wait(is_it, PATIENCE).await;
     let now = purchase.state(Clone::clone).await;
     assert!(found.is_ok(), "{now:?}");
 }
@@ -211,7 +212,7 @@ async fn a_timeout_then_success_completes() {
     app.handle(&Purchase::id(ID)).send(SagaCommand::Start(LIGHT)).await.unwrap();
     // A duplicate of the client.
     app.handle(&Purchase::id(ID)).send(SagaCommand::Start(LIGHT)).await.unwrap();
-    becomes(&app, Status::Completed).await;
+    becomes(&app, "completed").await;
     assert_eq!(bank.held.load(Ordering::SeqCst), 500);
     assert_eq!(
         kinds(&app).await,
@@ -233,7 +234,7 @@ async fn a_late_capture_is_refunded() {
     undoing(&app, Step::Charge).await;
     // The charge now succeeds, after the timeout and before the refund.
     bank.open.send_replace(true);
-    becomes(&app, Status::Compensated).await;
+    becomes(&app, "compensated after Charge: timed out").await;
     assert_eq!(bank.held.load(Ordering::SeqCst), 0);
 }
 
@@ -242,7 +243,7 @@ async fn a_refused_step_undoes_the_charge() {
     let bank = bank(true);
     let app = started(builder(&bank));
     app.handle(&Purchase::id(ID)).send(SagaCommand::Start(HEAVY)).await.unwrap();
-    becomes(&app, Status::Compensated).await;
+    becomes(&app, "compensated after Send: TooHeavy").await;
     assert_eq!(bank.held.load(Ordering::SeqCst), 0);
 }
 
@@ -251,18 +252,22 @@ async fn a_refused_undoing_ends_stuck() {
     let bank = Bank { refunds: false, ..bank(true) };
     let app = started(builder(&bank));
     app.handle(&Purchase::id(ID)).send(SagaCommand::Start(HEAVY)).await.unwrap();
-    becomes(&app, Status::Stuck { not_undone: vec![Step::Charge] }).await;
+    becomes(&app, "stuck after Send: TooHeavy; not undone: Charge: Refused").await;
     assert_eq!(bank.held.load(Ordering::SeqCst), 500);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_saga_is_a_step_of_another() {
-    for (goods, status) in [(LIGHT, Status::Completed), (HEAVY, Status::Compensated)] {
+    // The reason is the event with which the purchase ended.
+    let refused = "compensated after Buy: Done { task: Undo(Charge), next: Compensated, at: ";
+    for (goods, status) in [(LIGHT, "completed"), (HEAVY, refused)] {
         let app = started(builder(&bank(true)).aggregate::<Saga<GiftStep>>(()));
         let gift = app.handle(&Saga::<GiftStep>::id(ID));
         gift.send(SagaCommand::Start(goods)).await.unwrap();
-        let finished = |gift: &Saga<GiftStep>| gift.is_finished().then(|| gift.status().clone());
-        assert_eq!(gift.wait(finished, PATIENCE).await.unwrap(), status);
+        let finished =
+            |gift: &Saga<GiftStep>| gift.is_finished().then(|| gift.status().to_string());
+        let ended = gift.wait(finished, PATIENCE).await.unwrap();
+        assert!(ended.starts_with(status), "{ended}");
     }
 }
 
