@@ -7,11 +7,13 @@
 //! - [`WaitFor`]: a read model that shows what the client wrote before.
 //! - [`aggregate()`]: ready handlers for an aggregate's commands, state, history and events.
 //! - [`OpenApi`]: a document of these handlers.
+//! - [`Health`]: endpoints by which orchestrators restart and route.
 //! - [`serve`]: a server that ends with its app.
 
 mod aggregate;
 mod extract;
 mod headers;
+mod health;
 mod openapi;
 mod path_segment;
 mod positions;
@@ -29,6 +31,7 @@ pub use extract::user::User;
 pub use extract::wait_for::WaitFor;
 pub use headers::idempotency_key::IdempotencyKey;
 pub use headers::names::{COMPOSABLE_POSITION, COMPOSABLE_WAIT_FOR, IDEMPOTENCY_KEY};
+pub use health::Health;
 pub use openapi::OpenApi;
 pub use positions::{log_positions, projection_positions};
 pub use problem::fallback::with_problems;

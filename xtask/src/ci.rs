@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Result, bail};
 
 use crate::session::Session;
-use crate::{cargo, compiler, program, test};
+use crate::{cargo, compiler, deploy, program, test};
 
 /// Runs all checks and stops at the first that fails.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -22,6 +22,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     kafka.set_env(&mut tests);
     step(&mut tests, |tests| server.run(tests))?;
     let session = server.session();
+    heading("deploy");
+    deploy::check(session)?;
     if cargo::has_subcommand("deny") {
         step(&mut licences(), |check| session.run(check))?;
     } else {

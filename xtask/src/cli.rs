@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
-use crate::{bench, ci, exit_code, msrv, prose, reaper, test};
+use crate::{bench, ci, deploy, exit_code, msrv, prose, reaper, test};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -76,6 +76,12 @@ enum Task {
         #[arg(long = "crate", value_name = "NAME")]
         only: Option<String>,
     },
+    /// Check the folder `deploy`: alerts, dashboards, the chart, compose files
+    ///
+    /// Alerts and dashboards are checked with `promtool` (installed if missing), the chart with
+    /// `helm` and `kubeconform` (built if missing and Go is installed), and compose files with
+    /// `docker compose`. What a missing tool would check is skipped, and said so.
+    Deploy,
     /// Read cleanup tasks from standard input, and run them once standard input closes
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     Reaper,
@@ -92,6 +98,7 @@ impl Cli {
             Task::Kafka { command } => kafka(&command),
             Task::Msrv => msrv::run(),
             Task::Prose { only } => prose::run(only.as_deref()),
+            Task::Deploy => deploy::run(),
             Task::Reaper => {
                 reaper::run();
                 Ok(ExitCode::SUCCESS)

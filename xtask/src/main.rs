@@ -1,5 +1,5 @@
 //! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `bench`, `msrv`,
-//! `prose`.
+//! `prose`, `deploy`.
 //!
 //! Commands that need PostgreSQL start a server with [`server`], and commands that need Kafka start
 //! a broker with [`kafka`]. A [`reaper`] process stops both, even if this process is killed.
@@ -13,6 +13,7 @@ mod cli;
 mod cluster;
 mod compiler;
 mod container;
+mod deploy;
 mod exit_code;
 mod held_process;
 mod kafka;

@@ -20,6 +20,7 @@ pub(crate) struct PackageManager {
     postgres: &'static [&'static str],
     java: &'static [&'static str],
     pgbouncer: &'static [&'static str],
+    prometheus: &'static [&'static str],
     needs_root: bool,
 }
 
@@ -32,6 +33,8 @@ pub(crate) enum Dependency {
     Java,
     /// `PgBouncer`, the connection pooler of some tests.
     PgBouncer,
+    /// Prometheus, whose `promtool` checks alerts and dashboards.
+    Prometheus,
 }
 
 /// The supported package managers.
@@ -43,6 +46,7 @@ const ALL: [PackageManager; 5] = [
         postgres: &["postgresql"],
         java: &["default-jre-headless", "maven"],
         pgbouncer: &["pgbouncer"],
+        prometheus: &["prometheus"],
         needs_root: true,
     },
     PackageManager {
@@ -52,6 +56,7 @@ const ALL: [PackageManager; 5] = [
         postgres: &["postgresql-server", "postgresql-contrib"],
         java: &["java-21-openjdk-headless", "maven"],
         pgbouncer: &["pgbouncer"],
+        prometheus: &["prometheus"],
         needs_root: true,
     },
     PackageManager {
@@ -61,6 +66,7 @@ const ALL: [PackageManager; 5] = [
         postgres: &["postgresql"],
         java: &["jre21-openjdk-headless", "maven"],
         pgbouncer: &["pgbouncer"],
+        prometheus: &["prometheus"],
         needs_root: true,
     },
     PackageManager {
@@ -70,6 +76,7 @@ const ALL: [PackageManager; 5] = [
         postgres: &["postgresql"],
         java: &["openjdk21-jre-headless", "maven"],
         pgbouncer: &["pgbouncer"],
+        prometheus: &["prometheus"],
         needs_root: true,
     },
     PackageManager {
@@ -79,6 +86,7 @@ const ALL: [PackageManager; 5] = [
         postgres: &["postgresql@17"],
         java: &["openjdk@21", "maven"],
         pgbouncer: &["pgbouncer"],
+        prometheus: &["prometheus"],
         needs_root: false,
     },
 ];
@@ -121,6 +129,7 @@ impl PackageManager {
             Dependency::Postgres => self.postgres,
             Dependency::Java => self.java,
             Dependency::PgBouncer => self.pgbouncer,
+            Dependency::Prometheus => self.prometheus,
         };
         [self.install, packages].concat()
     }
@@ -148,6 +157,7 @@ impl fmt::Display for Dependency {
             Self::Postgres => "PostgreSQL",
             Self::Java => "Java and Maven",
             Self::PgBouncer => "PgBouncer",
+            Self::Prometheus => "Prometheus",
         })
     }
 }

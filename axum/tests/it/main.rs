@@ -2,6 +2,7 @@
 
 mod commands;
 mod counted_reads;
+mod health;
 mod keys;
 mod openapi;
 mod order;

@@ -1,0 +1,114 @@
+//! The program of the shop: one process, or one of three services, by configuration.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use composable_rust::axum::{Health, serve};
+use composable_rust::shutdown_signal;
+use production_ready::config::{Config, VARIABLES};
+use production_ready::http::router;
+use production_ready::load::place_orders;
+use production_ready::shop::Shop;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Orders, payments and shipping. Configured by environment variables: see `variables`.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until a signal: the first one ends gracefully, the second at once
+    Serve,
+    /// Serve all services from temporary files, with a load of orders
+    Demo {
+        /// Orders per second
+        #[arg(long, default_value_t = 20)]
+        rate: u32,
+    },
+    /// Check the configuration and print its summary
+    Check,
+    /// Print the variables with their defaults
+    Variables,
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(command: Command) -> anyhow::Result<()> {
+    if let Command::Variables = command {
+        for (name, default, meaning) in VARIABLES {
+            println!(
+                "{name:<24} {meaning} (default: {})",
+                if default.is_empty() { "none" } else { default }
+            );
+        }
+        return Ok(());
+    }
+    let config = Config::from_variables(std::env::vars())?;
+    match command {
+        Command::Check => println!("{config}"),
+        Command::Serve => {
+            println!("{config}");
+            let shop = Shop::open(&config).await?;
+            serve_shop(&shop, &config).await?;
+        }
+        Command::Demo { rate } => {
+            let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+            let shop = Shop::open_demo(&config, folder.path()).await?;
+            println!("three services in one process, with files in {}", folder.path().display());
+            println!("open http://{}/ready", config.listen);
+            let app = shop.orders().cloned().context("the demo runs the orders")?;
+            let load = tokio::spawn(place_orders(app, rate));
+            serve_shop(&shop, &config).await?;
+            load.abort();
+        }
+        Command::Variables => {}
+    }
+    Ok(())
+}
+
+/// Serves requests until a signal, then drains, finishes what was accepted, and stops all apps.
+async fn serve_shop(shop: &Shop, config: &Config) -> anyhow::Result<()> {
+    let health = Health::new(shop.apps.iter().map(|(name, app)| (*name, app)));
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen at {}", config.listen))?;
+    shop.start();
+    tracing::info!(address = %config.listen, "serving");
+    let router = router(shop, &health);
+    let drain = config.drain;
+    let signal = async move {
+        shutdown_signal().await;
+        tracing::info!(?drain, "draining; a second signal ends at once");
+        tokio::spawn(async {
+            shutdown_signal().await;
+            tracing::warn!("ended by a second signal");
+            std::process::exit(130);
+        });
+        health.drain(drain).await;
+    };
+    let (_, first) = shop.apps.first().context("no service is configured")?;
+    let served = serve(first, listener, router, signal, config.grace).await?;
+    let stopped = shop.shutdown(Duration::from_secs(1).max(config.grace)).await;
+    if !(served && stopped) {
+        anyhow::bail!("accepted commands did not finish within {:?}", config.grace);
+    }
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The services together, and the files of `deploy`.
+
+mod deploy;
+mod fulfilment;
+mod lock;
