@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use composable_rust_core::Position;
+use composable_rust_core::queue::Process;
 use composable_rust_core::store::{EventStore as _, Inspection as _};
+use composable_rust_core::{Position, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -27,6 +28,16 @@ pub struct WorkerView {
 pub struct ProcessView {
     /// The id that the process chose when it started.
     pub process: Uuid,
+    /// The name of its program; empty if it is not known.
+    pub program: String,
+    /// The version of its program; empty if it is not known.
+    pub version: String,
+    /// The name of its machine; empty if it is not known.
+    pub host: String,
+    /// The id of the process on its machine.
+    pub pid: Option<u32>,
+    /// The time of its start.
+    pub since: Option<Timestamp>,
     /// The workers that it has announced.
     pub workers: Vec<String>,
     /// The number of leases that it holds.
@@ -79,10 +90,26 @@ impl Admin {
     /// [`AdminError::Store`]: the store cannot be read. Retry.
     pub async fn processes(&self) -> Result<Vec<ProcessView>, AdminError> {
         let all = self.store().all_leases().await?;
+        let known = self.store().all_processes().await?;
+        let view = |holder: Uuid| {
+            let of = known.iter().find(|(process, _)| process.holder == holder);
+            let text = |read: fn(&Process) -> &String| {
+                of.map(|(process, _)| read(process).clone()).unwrap_or_default()
+            };
+            ProcessView {
+                process: holder,
+                program: text(|of| &of.program),
+                version: text(|of| &of.version),
+                host: text(|of| &of.host),
+                pid: of.map(|(process, _)| process.pid),
+                since: of.map(|(_, since)| *since),
+                workers: Vec::new(),
+                leases: 0,
+            }
+        };
         let mut processes: BTreeMap<Uuid, ProcessView> = BTreeMap::new();
-        for (worker, process) in all.members {
-            let empty = ProcessView { process, workers: Vec::new(), leases: 0 };
-            processes.entry(process).or_insert(empty).workers.push(worker);
+        for (worker, holder) in all.members {
+            processes.entry(holder).or_insert_with(|| view(holder)).workers.push(worker);
         }
         for lease in all.leases.iter().filter(|lease| !lease.lapsed) {
             if let Some(of) = lease.holder.and_then(|holder| processes.get_mut(&holder)) {

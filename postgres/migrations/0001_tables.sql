@@ -153,6 +153,16 @@ create table if not exists members (
 );
 create index if not exists members_holder on members (holder);
 
+-- Who the holders of leases are, for operators.
+create table if not exists processes (
+    holder uuid primary key,
+    since timestamptz not null default clock_timestamp(),
+    pid bigint not null,
+    program text not null,
+    version text not null,
+    host text not null
+);
+
 -- The pauses of the log ('log'), during which no process claims leases, and of parts of its work.
 create table if not exists pauses (
     name text collate "C" primary key,
@@ -252,6 +262,7 @@ begin
         insert into pauses (name) values ('log') on conflict do nothing;
         -- The processes of the original do not run here; its positions in topics stay valid.
         delete from members;
+        delete from processes;
         update leases set holder = null;
         update checkpoints set name = v_new::text || substr(name, 37)
         where name like v_old::text || '-%';

@@ -1,12 +1,12 @@
 //! The reads of operators' tools.
 
 use composable_rust_core::event::StoredEvent;
-use composable_rust_core::queue::{InboxEntry, LeaseSnapshot, TimerQueue};
+use composable_rust_core::queue::{InboxEntry, LeaseSnapshot, Process, TimerQueue};
 use composable_rust_core::store::{
     EventFilter, Finding, Inspection, LogRange, NamedCheckpoint, StoreError, StreamSummary,
     TimerEntry, validate_partition,
 };
-use composable_rust_core::{StreamId, Version};
+use composable_rust_core::{StreamId, Timestamp, Version};
 use sqlx::postgres::PgRow;
 
 use crate::PostgresEventStore;
@@ -87,6 +87,9 @@ const TIMERS_OF: &str = concat!(timer_columns!(), "and t.stream_id = $2 order by
 
 const INBOX_OF: &str = "select message_id, digest, version, log_offset, outcome from inbox \
      where partition = $1 and stream_id = $2 order by version desc, message_id desc limit $3";
+
+const ALL_PROCESSES: &str =
+    "select holder, since, pid, program, version, host from processes order by since, holder";
 
 const ALL_CHECKPOINTS: &str = "select partition, log_offset, event_id, name from checkpoints \
      order by name, partition";
@@ -186,6 +189,12 @@ impl Inspection for PostgresEventStore {
         leases::all_leases(self).await
     }
 
+    async fn all_processes(&self) -> Result<Vec<(Process, Timestamp)>, StoreError> {
+        let query = sqlx::query(ALL_PROCESSES);
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        rows.iter().map(process).collect::<Result<_, _>>().map_err(store_error)
+    }
+
     async fn all_checkpoints(&self) -> Result<Vec<NamedCheckpoint>, StoreError> {
         let query = sqlx::query(ALL_CHECKPOINTS);
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
@@ -213,6 +222,17 @@ fn summary(row: &PgRow) -> Result<StreamSummary, sqlx::Error> {
         changed_at: timestamp(row, 3)?,
         last_event: text(row, 4)?.to_owned(),
     })
+}
+
+fn process(row: &PgRow) -> Result<(Process, Timestamp), sqlx::Error> {
+    let process = Process {
+        holder: value(row, 0)?,
+        pid: unsigned::<i64, u32>(row, 2)?,
+        program: text(row, 3)?.to_owned(),
+        version: text(row, 4)?.to_owned(),
+        host: text(row, 5)?.to_owned(),
+    };
+    Ok((process, timestamp(row, 1)?))
 }
 
 fn timer(row: &PgRow) -> Result<TimerEntry, sqlx::Error> {

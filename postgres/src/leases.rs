@@ -1,7 +1,7 @@
 //! Leases and members.
 
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause, Process,
 };
 use composable_rust_core::store::StoreError;
 use sqlx::postgres::PgRow;
@@ -33,6 +33,17 @@ macro_rules! load_leases {
 const LOAD_LEASES: &str = load_leases!("worker = any ($1)");
 const ALL_LEASES: &str = load_leases!("true");
 const PAUSE: &str = "insert into pauses (name, paused_by) values ($1, $2) on conflict do nothing";
+const INTRODUCE: &str = "with forgotten as ( \
+         delete from processes p where p.holder = any (array( \
+             select p.holder from processes p \
+             where p.holder <> $1 and p.since < clock_timestamp() - interval '1 day' \
+             and not exists (select from members m where m.holder = p.holder) \
+             for update skip locked \
+         )) \
+     ) \
+     insert into processes (holder, pid, program, version, host) values ($1, $2, $3, $4, $5) \
+     on conflict (holder) do update set since = excluded.since, pid = excluded.pid, \
+         program = excluded.program, version = excluded.version, host = excluded.host";
 const RESUME: &str = "delete from pauses where name = $1";
 
 const CHANGE_LEASES: &str = "select change_leases($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -67,6 +78,17 @@ impl Leases for PostgresEventStore {
     async fn pause(&self, name: &str, by: Option<&str>) -> Result<(), StoreError> {
         let query = sqlx::query(PAUSE).bind(name).bind(by);
         self.writers.run(async |writer| query.execute(writer).await).await?;
+        Ok(())
+    }
+
+    async fn introduce(&self, process: &Process) -> Result<(), StoreError> {
+        let query = sqlx::query(INTRODUCE)
+            .bind(process.holder)
+            .bind(i64::from(process.pid))
+            .bind(&process.program)
+            .bind(&process.version)
+            .bind(&process.host);
+        self.leases.run(async |connection| query.execute(connection).await).await?;
         Ok(())
     }
 

@@ -269,8 +269,8 @@ mod tests {
     #[test]
     fn the_tables_are_read_from_the_migrations() {
         let tables = tables();
-        assert_eq!(tables.len(), 13);
-        for name in ["log", "events", "outbox", "dead_letters", "pauses"] {
+        assert_eq!(tables.len(), 14);
+        for name in ["log", "events", "outbox", "dead_letters", "pauses", "processes"] {
             assert!(tables.contains(&name), "{name} is not among {tables:?}");
         }
     }

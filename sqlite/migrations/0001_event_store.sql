@@ -145,6 +145,16 @@ create table members (
     primary key (worker, holder)
 ) strict, without rowid;
 
+-- Who the holders of leases are, for operators.
+create table processes (
+    holder blob primary key,
+    since integer not null,
+    pid integer not null,
+    program text not null,
+    version text not null,
+    host text not null
+) strict, without rowid;
+
 -- The pauses of the log ('log'), during which no process claims leases, and of parts of its work.
 create table pauses (
     name text primary key,

@@ -1,7 +1,9 @@
 //! The reads of operators' tools.
 
 use composable_rust_core::event::StoredEvent;
-use composable_rust_core::queue::{ArmedTimer, DueTimer, InboxEntry, LeaseSnapshot, TimerQueue};
+use composable_rust_core::queue::{
+    ArmedTimer, DueTimer, InboxEntry, LeaseSnapshot, Process, TimerQueue,
+};
 use composable_rust_core::store::{
     EventFilter, Finding, Inspection, LogRange, NamedCheckpoint, StoreError, StreamSummary,
     TimerArming, TimerEntry, validate_partition,
@@ -82,6 +84,9 @@ const TIMERS_OF: &str = concat!(timer_columns!(), "and stream_id = ?2 order by t
 
 const INBOX_OF: &str = "select message_id, digest, version, log_offset, outcome from inbox \
     where partition = ? and stream_id = ? order by version desc, message_id desc limit ?";
+
+const ALL_PROCESSES: &str =
+    "select holder, since, pid, program, version, host from processes order by since, holder";
 
 const ALL_CHECKPOINTS: &str =
     "select partition, log_offset, event_id, name from checkpoints order by name, partition";
@@ -185,6 +190,15 @@ impl Inspection for SqliteEventStore {
         self.read_all_leases().await.map_err(store_error)
     }
 
+    async fn all_processes(&self) -> Result<Vec<(Process, Timestamp)>, StoreError> {
+        let rows = self.readers().fetch(ALL_PROCESSES, Args::default()).await;
+        rows.map_err(store_error)?
+            .iter()
+            .map(process)
+            .collect::<Result<_, _>>()
+            .map_err(store_error)
+    }
+
     async fn all_checkpoints(&self) -> Result<Vec<NamedCheckpoint>, StoreError> {
         let rows = self.readers().fetch(ALL_CHECKPOINTS, Args::default()).await;
         let named = |row: &SqliteRow| {
@@ -223,6 +237,17 @@ fn summary(row: &SqliteRow) -> Result<StreamSummary, sqlx::Error> {
         changed_at: Timestamp::from_micros(row.try_get_unchecked(3)?),
         last_event: row.try_get_unchecked(4)?,
     })
+}
+
+fn process(row: &SqliteRow) -> Result<(Process, Timestamp), sqlx::Error> {
+    let process = Process {
+        holder: row.try_get_unchecked(0)?,
+        pid: number(row, 2)?,
+        program: row.try_get_unchecked(3)?,
+        version: row.try_get_unchecked(4)?,
+        host: row.try_get_unchecked(5)?,
+    };
+    Ok((process, Timestamp::from_micros(row.try_get_unchecked(1)?)))
 }
 
 fn timer(row: &SqliteRow) -> Result<TimerEntry, sqlx::Error> {

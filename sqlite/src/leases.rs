@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause, Process,
 };
 use composable_rust_core::store::StoreError;
 use sqlx::Row as _;
@@ -42,6 +42,12 @@ macro_rules! log_and_pauses {
 const LOG: &str = log_and_pauses!();
 const ALL_LEASES: &str = concat!(leases!(), members!(), log_and_pauses!());
 const PAUSE: &str = "insert or ignore into pauses (name, since, paused_by) values (?, ?, ?)";
+const INTRODUCE: &str = "insert or replace into processes \
+    (holder, since, pid, program, version, host) values (?, ?, ?, ?, ?, ?)";
+const FORGET_PROCESSES: &str = "delete from processes where since < ? \
+    and holder not in (select holder from members)";
+/// The time after which a process that announces no worker any more is forgotten.
+const DAY_MICROS: i64 = 86_400_000_000;
 const RESUME: &str = "delete from pauses where name = ?";
 
 type LeaseKey = (String, u16);
@@ -70,6 +76,10 @@ impl Leases for SqliteEventStore {
         args.add(clock().as_micros());
         args.add(by);
         self.write_pause(PAUSE, args).await.map_err(store_error)
+    }
+
+    async fn introduce(&self, process: &Process) -> Result<(), StoreError> {
+        self.write_process(process).await.map_err(store_error)
     }
 
     async fn resume(&self, name: &str) -> Result<(), StoreError> {
@@ -136,6 +146,23 @@ impl SqliteEventStore {
     async fn write_pause(&self, sql: &str, args: Args<'_>) -> Result<(), sqlx::Error> {
         let mut transaction = self.writer().begin().await?;
         transaction.fetch(sql, args).await?;
+        transaction.commit().await
+    }
+
+    async fn write_process(&self, process: &Process) -> Result<(), sqlx::Error> {
+        let now = clock().as_micros();
+        let mut transaction = self.writer().begin().await?;
+        let mut args = Args::default();
+        args.add(now.saturating_sub(DAY_MICROS));
+        transaction.fetch(FORGET_PROCESSES, args).await?;
+        let mut args = Args::default();
+        args.add(process.holder);
+        args.add(now);
+        args.add(i64::from(process.pid));
+        args.add(&*process.program);
+        args.add(&*process.version);
+        args.add(&*process.host);
+        transaction.fetch(INTRODUCE, args).await?;
         transaction.commit().await
     }
 

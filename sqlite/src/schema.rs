@@ -231,7 +231,9 @@ async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::E
     let pause = "insert or ignore into pauses (name, since) values (?, ?)";
     sqlx::query(pause).bind(Pause::LOG).bind(clock().as_micros()).execute(&mut *connection).await?;
     // The processes of the original do not run here; its positions in topics stay valid.
-    connection.execute("delete from members; update leases set holder = null").await?;
+    connection
+        .execute("delete from members; delete from processes; update leases set holder = null")
+        .await?;
     sqlx::query(
         "update checkpoints set name = ? || substr(name, 37) where substr(name, 1, 37) = ? || '-'",
     )

@@ -93,6 +93,21 @@ pub struct LeaseRequest {
     pub changes: Vec<(Lease, LeaseAction)>,
 }
 
+/// A process that works on a log, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The id under which the process holds leases.
+    pub holder: Uuid,
+    /// The name of the program.
+    pub program: String,
+    /// The version of the program; empty if it is not known.
+    pub version: String,
+    /// The name of the machine; empty if it is not known.
+    pub host: String,
+    /// The id of the process on its machine.
+    pub pid: u32,
+}
+
 /// The port to leases.
 ///
 /// # Cancel safety
@@ -131,4 +146,8 @@ pub trait Leases: Send + Sync + 'static {
 
     /// Ends a pause, if there is one of this name.
     fn resume(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records who the holder of leases is. Called once, when a process starts. The store forgets
+    /// processes that started more than a day ago and announce no worker any more.
+    fn introduce(&self, process: &Process) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

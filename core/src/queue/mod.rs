@@ -12,7 +12,7 @@ mod timers;
 pub use checkpoints::{Checkpoint, CheckpointAdvance, Checkpoints};
 pub use dead_letters::{DeadLetter, DeadLetterDecision, DeadLetters};
 pub use inbox::{Inbox, InboxEntry};
-pub use leases::{Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases};
+pub use leases::{Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Process};
 pub use outbox::{
     Outbox, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, QueueSummary,
     Settlement,

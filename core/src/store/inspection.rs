@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::event::StoredEvent;
-use crate::queue::{Checkpoint, DueTimer, InboxEntry, LeaseSnapshot, TimerQueue};
+use crate::queue::{Checkpoint, DueTimer, InboxEntry, LeaseSnapshot, Process, TimerQueue};
 use crate::store::StoreError;
 use crate::{CorrelationId, StreamId, Timestamp, Version};
 
@@ -59,6 +59,12 @@ pub trait Inspection: Send + Sync + 'static {
 
     /// Returns the leases and members of all workers, and the pauses.
     fn all_leases(&self) -> impl Future<Output = Result<LeaseSnapshot, StoreError>> + Send;
+
+    /// Returns the processes that were [introduced](crate::queue::Leases::introduce), each with the
+    /// time of its start, in order of these times. Some of them may not run any more.
+    fn all_processes(
+        &self,
+    ) -> impl Future<Output = Result<Vec<(Process, Timestamp)>, StoreError>> + Send;
 
     /// Returns the checkpoints of all followers and consumers, in order of names and partitions.
     fn all_checkpoints(

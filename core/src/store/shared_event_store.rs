@@ -14,7 +14,7 @@ use crate::event::StoredEvent;
 use crate::queue::{
     Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
     DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
-    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
+    OutboxMessage, OutboxRow, Process, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
     TimerSettlement, Timers,
 };
 use crate::store::{
@@ -142,6 +142,7 @@ erase! {
         fn change_leases(request: borrowed LeaseRequest) -> Vec<bool>;
         fn pause(name: borrowed str, by: maybe str) -> ();
         fn resume(name: borrowed str) -> ();
+        fn introduce(process: borrowed Process) -> ();
     }
     Checkpoints {
         fn load_checkpoints(name: borrowed str) -> Vec<Checkpoint>;
@@ -178,6 +179,7 @@ erase! {
         fn timers_of(stream: borrowed StreamId) -> Vec<TimerEntry>;
         fn inbox_of(stream: borrowed StreamId, limit: owned usize) -> Vec<InboxEntry>;
         fn all_leases() -> LeaseSnapshot;
+        fn all_processes() -> Vec<(Process, Timestamp)>;
         fn all_checkpoints() -> Vec<NamedCheckpoint>;
         fn examine() -> Vec<Finding>;
     }

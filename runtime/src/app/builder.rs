@@ -16,11 +16,12 @@ use composable_rust_core::store::{EventStore, MAX_PAYLOAD_BYTES, SharedEventStor
 use composable_rust_core::{
     Aggregate, EventSet, Gateway, Id, Message, Projection, Recorded, Target, schema,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::app::app::App;
 use crate::app::context::AppContext;
+use crate::app::program::Program;
 use crate::app::registry::{AggregateRuntimeRef, ErasedAggregate, Registry};
 use crate::app::stuck_instances::StuckInstances;
 use crate::app::unknown_messages::UnknownMessages;
@@ -62,6 +63,7 @@ pub struct AppBuilder {
     pub(super) elsewhere: BTreeSet<ReplySource>,
     pub(super) served: BTreeSet<&'static str>,
     pub(super) bus: Option<SharedEventBus>,
+    program: Program,
 }
 
 type BuiltAggregate = (TypeId, Arc<dyn Any + Send + Sync>, Arc<dyn ErasedAggregate>);
@@ -131,7 +133,22 @@ impl AppBuilder {
             elsewhere: BTreeSet::new(),
             served: BTreeSet::new(),
             bus: None,
+            program: Program::default(),
         }
+    }
+
+    /// Sets the name and version of the program, by which operators tell processes apart. Default:
+    /// the name of the executable, without a version.
+    ///
+    /// ```
+    /// # use composable_rust_runtime::App;
+    /// # use composable_rust_testing::InMemoryEventStore;
+    /// let app = App::builder(InMemoryEventStore::new()).program("orders", env!("CARGO_PKG_VERSION"));
+    /// ```
+    #[must_use]
+    pub fn program(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.program = Program { name: name.into(), version: version.into() };
+        self
     }
 
     /// Registers an aggregate with its environment.
@@ -541,11 +558,14 @@ impl AppBuilder {
             duplicates_ignored: AtomicU64::new(0),
             in_progress: SendsInProgress::default(),
             settings,
+            program: self.program,
             clock,
             ids,
             rng,
             tasks,
             loads,
+            first_ends: OnceCell::new(),
+            has_policy_from_end: self.policies.iter().any(|policy| !policy.settings.from_start),
         });
         let mut by_type = BTreeMap::new();
         let mut by_name = BTreeMap::new();

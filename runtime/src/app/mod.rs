@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod context;
 pub(crate) mod dead_letters;
 pub(crate) mod gateway_handle;
+pub(crate) mod program;
 pub(crate) mod queues;
 pub(crate) mod registry;
 pub(crate) mod rehearsal;

@@ -156,8 +156,13 @@ impl Workflow<'_> {
             let stored = self.shared.store.load_checkpoints(&worker).await?;
             let stored: BTreeMap<u16, u64> =
                 stored.into_iter().map(|at| (at.partition, at.offset)).collect();
-            // A policy that has not begun yet begins at the end of the log, unless told otherwise.
-            let begins_at = |head: &Position| if from_start { 0 } else { head.offset };
+            // A policy that has not begun yet begins at the end that the log had before the first
+            // append of this process, unless told otherwise.
+            let ends = self.shared.first_ends.get().map(Vec::as_slice).unwrap_or_default();
+            let begins_at = |head: &Position| {
+                let end = ends.iter().find(|end| end.partition == head.partition).unwrap_or(head);
+                if from_start { 0 } else { end.offset }
+            };
             let of = |head: &Position| {
                 let offset = stored.get(&head.partition).copied();
                 (head.partition, offset.unwrap_or_else(|| begins_at(head)))

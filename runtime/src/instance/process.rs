@@ -269,9 +269,13 @@ impl<A: Aggregate> AggregateRuntime<A> {
         append: Append,
         entries: &mut [MailboxEntry<A>],
     ) -> Option<Result<AppendOutcome, StoreError>> {
+        let appended = async {
+            self.shared.before_append().await?;
+            self.shared.writer.append(append).await
+        };
         tokio::select! {
             biased;
-            outcome = self.shared.writer.append(append) => Some(outcome),
+            outcome = appended => Some(outcome),
             () = callers_left(entries) => None,
         }
     }

@@ -375,7 +375,7 @@ impl<F: LogHandler> Follower<F> {
         if self.handler.starts_at_beginning() {
             return Ok(Checkpoint { partition, offset: 0, event_id: None });
         }
-        let heads = store.heads().await?;
+        let heads = self.context.shared.first_ends().await?;
         let last = heads.iter().find(|position| position.partition == partition);
         let offset = last.map_or(0, |position| position.offset);
         let at = Checkpoint { partition, offset, event_id: None };

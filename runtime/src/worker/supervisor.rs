@@ -8,7 +8,7 @@ use std::time::Duration;
 use composable_rust_core::bus::SharedEventBus;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::message::ReplySource;
-use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::queue::{Leases as _, OutboxKind};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -170,8 +170,9 @@ impl WorkerSet {
     pub(crate) fn start(&self, shared: &Arc<AppContext>, registry: &Registry) -> RunningWorkers {
         let (stop, stop_keeping) = (CancellationToken::new(), CancellationToken::new());
         let (workers, keeper) = (TaskTracker::new(), TaskTracker::new());
+        let holder = shared.ids.new_id();
         let leases = Leases::new(
-            shared.ids.new_id(),
+            holder,
             self.workers(shared, registry),
             shared.settings.lease_ttl,
             shared.store.clone(),
@@ -182,6 +183,12 @@ impl WorkerSet {
             Arc::new(WorkerContext::new(Arc::clone(shared), leases.clone(), woken, stop.clone()));
         let bus = self.bus.clone().map(|bus| BusConnection::new(bus, self.served.clone()));
         let bus = bus.map(Arc::new);
+        let (store, process) = (shared.store.clone(), shared.program.process(holder));
+        workers.spawn(async move {
+            if let Err(error) = store.introduce(&process).await {
+                tracing::debug!(%error, "failed to tell operators who this process is");
+            }
+        });
         keeper.spawn({
             let (leases, stop) = (leases.clone(), stop_keeping.clone());
             async move { leases.keep(stop).await }

@@ -208,6 +208,7 @@ macro_rules! __conformance_cases {
                 armed_timers_are_listed_due_or_not,
                 the_inbox_of_a_stream_is_listed_newest_first,
                 all_leases_and_checkpoints_are_listed,
+                processes_are_introduced,
                 an_examination_of_a_healthy_store_finds_no_fault,
             }
             firing {

@@ -1,7 +1,7 @@
 //! The reads of operators' tools.
 
 use composable_rust_core::event::{CLOSED, ERASED, StoredContent};
-use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _, TimerQueue};
+use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _, Process, TimerQueue};
 use composable_rust_core::store::{
     Due, EventFilter, EventStore as _, Inspection as _, LogRange, NamedCheckpoint, Severity,
     StreamSummary, TimerEntry,
@@ -186,6 +186,31 @@ pub(super) async fn all_leases_and_checkpoints_are_listed(on: StoreUnderTest) {
     let named = |name: &str, checkpoint| NamedCheckpoint { name: name.to_owned(), checkpoint };
     let expected = [named("a", at(0, 1)), named("c", at(last, 7))];
     assert_eq!(on.store.all_checkpoints().await.expect("the checkpoints are listed"), expected);
+}
+
+pub(super) async fn processes_are_introduced(on: StoreUnderTest) {
+    assert_eq!(on.store.all_processes().await.expect("the processes"), []);
+    let process = |holder, version: &str| Process {
+        holder,
+        program: "it's \"orders\"".to_owned(),
+        version: version.to_owned(),
+        host: "pod-1".to_owned(),
+        pid: u32::MAX,
+    };
+    let (one, two) = (process(fresh_id(), "1.0"), process(fresh_id(), "1.1"));
+    for process in [&one, &two] {
+        on.store.introduce(process).await.expect("the process is introduced");
+    }
+    let elsewhere = on.another_process().await;
+    let known = elsewhere.store.all_processes().await.expect("the processes");
+    let mut known: Vec<_> = known.into_iter().map(|(process, _)| process).collect();
+    known.sort_by_key(|process| process.holder);
+    assert_eq!(known, [one.clone(), two.clone()]);
+    let again = process(one.holder, "1.2");
+    on.store.introduce(&again).await.expect("the process is introduced again");
+    let known = on.store.all_processes().await.expect("the processes");
+    assert_eq!(known.len(), 2);
+    assert!(known.iter().any(|(process, _)| *process == again));
 }
 
 pub(super) async fn an_examination_of_a_healthy_store_finds_no_fault(on: StoreUnderTest) {

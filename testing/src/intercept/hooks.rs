@@ -8,7 +8,7 @@ use composable_rust_core::event::StoredEvent;
 use composable_rust_core::queue::{
     Checkpoint, CheckpointAdvance, Checkpoints, DeadLetter, DeadLetterDecision, DeadLetters,
     DueTimers, Inbox, InboxEntry, Lease, LeaseRequest, LeaseSnapshot, Leases, Outbox,
-    OutboxMessage, OutboxRow, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
+    OutboxMessage, OutboxRow, Process, Queue, QueuePosition, QueueSummary, Settlement, TimerQueue,
     TimerSettlement, Timers,
 };
 use composable_rust_core::store::{
@@ -248,6 +248,7 @@ hooks! {
         Write fn change_leases(request: &LeaseRequest) -> Vec<bool>;
         Write fn pause(name: &str, by: Option<&str>) -> ();
         Write fn resume(name: &str) -> ();
+        Write fn introduce(process: &Process) -> ();
     }
     Checkpoints {
         Read fn load_checkpoints(name: &str) -> Vec<Checkpoint>,
@@ -324,6 +325,7 @@ hooks! {
         Read fn timers_of(stream: &StreamId) -> Vec<TimerEntry>;
         Read fn inbox_of(stream: &StreamId, limit: usize) -> Vec<InboxEntry>;
         Read fn all_leases() -> LeaseSnapshot;
+        Read fn all_processes() -> Vec<(Process, Timestamp)>;
         Read fn all_checkpoints() -> Vec<NamedCheckpoint>;
         Read fn examine() -> Vec<Finding>;
     }

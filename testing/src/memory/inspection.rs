@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use composable_rust_core::StreamId;
 use composable_rust_core::event::StoredEvent;
-use composable_rust_core::queue::{DueTimer, InboxEntry, LeaseSnapshot, TimerQueue};
+use composable_rust_core::queue::{DueTimer, InboxEntry, LeaseSnapshot, Process, TimerQueue};
 use composable_rust_core::store::{
     EventFilter, Finding, Inspection, LogRange, NamedCheckpoint, StoreError, StreamSummary,
     TimerEntry,
 };
+use composable_rust_core::{StreamId, Timestamp};
 
 use super::InMemoryEventStore;
 use super::state::{PartitionState, Row, State, StoredTimerRow};
@@ -94,6 +94,10 @@ impl Inspection for InMemoryEventStore {
         Ok(state.load_leases(&state.workers()))
     }
 
+    async fn all_processes(&self) -> Result<Vec<(Process, Timestamp)>, StoreError> {
+        Ok(self.locked().processes.clone())
+    }
+
     async fn all_checkpoints(&self) -> Result<Vec<NamedCheckpoint>, StoreError> {
         let state = self.locked();
         let named = state.checkpoints.iter().map(|((name, _), checkpoint)| NamedCheckpoint {
@@ -113,7 +117,7 @@ impl Inspection for InMemoryEventStore {
 }
 
 /// The place of a timer in its queue.
-fn place(entry: &TimerEntry) -> (composable_rust_core::Timestamp, &StreamId, &str) {
+fn place(entry: &TimerEntry) -> (Timestamp, &StreamId, &str) {
     (entry.timer.due, &entry.timer.stream, &entry.timer.timer.id)
 }
 

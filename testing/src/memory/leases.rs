@@ -1,11 +1,12 @@
 //! Leases and members.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{
-    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause,
+    Lease, LeaseAction, LeaseRequest, LeaseSnapshot, LeaseStatus, Leases, Pause, Process,
 };
 use composable_rust_core::store::{Presence, StoreError};
 use futures_util::future::BoxFuture;
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 use super::InMemoryEventStore;
 use super::state::{State, Time};
+
+/// The time after which a process that announces no worker any more is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug)]
 pub(super) struct HeldLease {
@@ -68,6 +72,18 @@ impl Leases for InMemoryEventStore {
     async fn resume(&self, name: &str) -> Result<(), StoreError> {
         self.locked().pauses.remove(name);
         self.leases_changed();
+        Ok(())
+    }
+
+    async fn introduce(&self, process: &Process) -> Result<(), StoreError> {
+        let mut state = self.locked();
+        let now = state.time.now();
+        let members: BTreeSet<Uuid> = state.members.keys().map(|(_, holder)| *holder).collect();
+        state.processes.retain(|(other, since)| {
+            other.holder != process.holder
+                && (members.contains(&other.holder) || *since + FORGOTTEN_AFTER > now)
+        });
+        state.processes.push((process.clone(), now));
         Ok(())
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::event::{StoredContent, StoredEvent};
-use composable_rust_core::queue::{Checkpoint, DeadLetter, InboxEntry, Pause, QueuePosition};
+use composable_rust_core::queue::{
+    Checkpoint, DeadLetter, InboxEntry, Pause, Process, QueuePosition,
+};
 use composable_rust_core::store::{Fingerprint, LogInfo, LogSecret, Snapshot};
 use composable_rust_core::{MessageId, StreamId, Timestamp, Version};
 use rand::SeedableRng as _;
@@ -30,6 +32,8 @@ pub(super) struct State {
     pub(super) leases: BTreeMap<(String, u16), HeldLease>,
     /// The processes that announced a worker.
     pub(super) members: BTreeMap<(String, Uuid), Member>,
+    /// The processes, with the times of their starts.
+    pub(super) processes: Vec<(Process, Timestamp)>,
     /// The holders that are known to be alive, whose leases do not expire.
     pub(super) present: BTreeSet<Uuid>,
     pub(super) checkpoints: BTreeMap<(String, u16), Checkpoint>,
@@ -115,6 +119,7 @@ impl State {
             overrides: 0,
             leases: BTreeMap::new(),
             members: BTreeMap::new(),
+            processes: Vec::new(),
             present: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
             time: Time::Still(now),

@@ -257,7 +257,8 @@ pub(crate) fn queued(shared: &AppContext, policy: &str, input: &Input) -> Outbox
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct PolicySettings {
-    /// `true` if a new policy starts at the first event of the log instead of the end of the log.
+    /// `true` if a new policy starts at the first event of the log, instead of the end that the log
+    /// had before the first event of the process that first takes the policy over.
     /// No effect once the policy has a checkpoint, or if the policy reads a topic: such a policy
     /// starts at the beginning of the topic. Default: `false`, and `true` for a
     /// [follower](crate::AppBuilder::follows).

@@ -60,6 +60,21 @@ async fn a_policy_begins_at_the_head_by_default() {
     assert_eq!(log(&app, "all-copy").await, ["note 1", "note 2"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_new_policy_misses_nothing_that_its_process_recorded_before_it_began() {
+    let world = World::new();
+    let older = world.builder(world.memory.clone()).build().unwrap();
+    tell_to(&older, "a", Act::Note(1)).await;
+    let app = copying(world.builder(world.memory.clone())).build().unwrap();
+    tell_to(&app, "a", Act::Note(2)).await;
+    tell_to(&app, "b", Act::Note(3)).await;
+    app.start();
+    heard(&app, "b-copy", "note 3").await;
+    heard(&app, "a-copy", "note 2").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a-copy").await, ["note 2"]);
+}
+
 /// Another process continues at the checkpoint, whatever happened to the last response.
 #[tokio::test(start_paused = true)]
 async fn each_event_causes_its_commands_once_across_crashes() {
