@@ -65,6 +65,11 @@ impl Admin {
         Self { app: self.app.clone(), operator }
     }
 
+    /// Returns the operator.
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
     /// Returns the app.
     pub fn app(&self) -> &App {
         &self.app

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::DeadLetter;
 use composable_rust_runtime::operations::{DeadLetterError, Rehearsal};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{Admin, AdminError, Intent, MessageView, Progress};
+
+/// The number of dead letters that a list and the groups examine.
+const EXAMINED: usize = 100_000;
 
 /// A filter of dead letters. All match the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -145,8 +148,8 @@ impl std::fmt::Display for DeadLetterFilter {
 }
 
 impl Admin {
-    /// Returns up to `limit` dead letters that match a filter, in order of partitions, queues and
-    /// positions.
+    /// Returns up to `limit` dead letters that match a filter, of the first 100,000, in order of
+    /// partitions, queues and positions.
     ///
     /// # Errors
     ///
@@ -156,7 +159,7 @@ impl Admin {
         filter: &DeadLetterFilter,
         limit: usize,
     ) -> Result<Vec<DeadLetterView>, AdminError> {
-        let mut letters = std::pin::pin!(self.app.dead_letters().all());
+        let mut letters = std::pin::pin!(self.app.dead_letters().all().take(EXAMINED));
         let mut found = Vec::new();
         while let Some(letter) = letters.try_next().await? {
             if found.len() == limit {
@@ -167,7 +170,7 @@ impl Admin {
         Ok(found)
     }
 
-    /// Returns the dead letters by cause, the largest group first.
+    /// Returns the first 100,000 dead letters by cause, the largest group first.
     ///
     /// # Errors
     ///
@@ -176,7 +179,7 @@ impl Admin {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetterGroup>, AdminError> {
-        let mut letters = std::pin::pin!(self.app.dead_letters().all());
+        let mut letters = std::pin::pin!(self.app.dead_letters().all().take(EXAMINED));
         let mut groups: BTreeMap<String, DeadLetterGroup> = BTreeMap::new();
         while let Some(letter) = letters.try_next().await? {
             let of = self.dead_letter_view(&letter);

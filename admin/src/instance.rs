@@ -3,7 +3,7 @@
 use composable_rust_core::queue::InboxEntry;
 use composable_rust_core::store::Inspection as _;
 use composable_rust_core::{MessageId, StreamId, Version};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ pub struct InstanceView {
     pub sending: Vec<WaitingView>,
     /// The messages to the instance that wait, among the first 10,000 of each queue.
     pub receiving: Vec<WaitingView>,
-    /// The dead letters from or to the instance.
+    /// The dead letters from or to the instance, among the first 10,000.
     pub dead_letters: Vec<DeadLetterView>,
 }
 
@@ -134,7 +134,8 @@ impl Admin {
         let handled = store.inbox_of(stream, SHOWN).await?;
         let waiting = self.waiting_of(stream, SEARCHED).await?;
         let (sending, receiving) = waiting.into_iter().partition(|of| of.message.sender == *stream);
-        let letters: Vec<_> = self.app.dead_letters().all().try_collect().await?;
+        let letters = self.app.dead_letters().all().take(SEARCHED);
+        let letters: Vec<_> = letters.try_collect().await?;
         let is_of = |of: &DeadLetterView| {
             of.message.sender == *stream || of.message.recipient == stream.as_str()
         };

@@ -2,8 +2,8 @@
 
 use composable_rust_core::queue::TimerQueue;
 use composable_rust_core::store::{
-    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inspection as _, NewTimer,
-    TimerArming, TimerChange, TimerEntry,
+    Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inspection as _, NewInboxEntry,
+    NewTimer, TimerArming, TimerChange, TimerEntry,
 };
 use composable_rust_core::{MessageId, StreamId, Timestamp};
 use serde::Serialize;
@@ -131,6 +131,14 @@ impl Admin {
         let id = arming.id.clone();
         let mut append = Append::new(stream.clone(), ExpectedVersion::Any);
         append.fired_timers = vec![arming];
+        // Recognises the append if it is repeated.
+        append.inbox = vec![NewInboxEntry {
+            message_id: MessageId(Uuid::new_v4()),
+            digest: 0,
+            first_event: 0,
+            event_count: 0,
+            outcome: Vec::new(),
+        }];
         append.timers = timers;
         let partition = self.log().partition_of(stream);
         let outcomes = self.store().append_events(partition, &[append]).await?;

@@ -6,7 +6,7 @@ use composable_rust_core::message::derive_id;
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::store::{Inspection as _, TimerArming};
 use composable_rust_core::{CorrelationId, MessageId, StreamId, Timestamp};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -19,8 +19,26 @@ const EFFECTS: u32 = 64;
 const SEARCHED: usize = 10_000;
 /// The number of events that are read at a time.
 const PAGE: usize = 1_000;
+/// The number of pages of a search that are made, each of which examines a bounded part of the log.
+const MAX_PAGES: usize = 50;
 /// The time before a known moment of a workflow at which the search for its events begins.
 const BEFORE: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// The time in which the events of a workflow are sought. Default: all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceRange {
+    /// The time of the oldest events.
+    pub since: Option<Timestamp>,
+    /// The time before which the newest events were recorded.
+    pub until: Option<Timestamp>,
+}
+
+/// From an hour before a known moment of the workflow; all times without one.
+impl From<Option<Timestamp>> for TraceRange {
+    fn from(around: Option<Timestamp>) -> Self {
+        Self { since: around.map(|moment| moment - BEFORE), until: None }
+    }
+}
 
 /// A workflow: the messages that were handled on behalf of one command, as a tree of causes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,6 +49,9 @@ pub struct Trace {
     pub roots: Vec<TraceNode>,
     /// What waits on behalf of the workflow and belongs to no known event.
     pub waiting: Vec<TraceWaiting>,
+    /// `true` if the oldest part of the time was not searched, because the search of a page's
+    /// worth of the log was repeated 50 times.
+    pub is_cut: bool,
 }
 
 /// A message that an instance has handled, with the events that it caused.
@@ -101,9 +122,10 @@ impl Admin {
     /// Returns the tree of a workflow. The connections are derived from the ids, which depend on
     /// the message, the instance and the effect that caused them.
     ///
-    /// `around` is a moment of the workflow; the search for its events begins an hour before it.
-    /// Without one, the whole log is searched. `others` are the operations of other services'
-    /// stores, whose events of the workflow are in the tree as well.
+    /// `range` is the time in which its events are sought, or a moment of the workflow. What waits is
+    /// sought among the first 10,000 messages of each queue, timers of each type, and dead letters.
+    /// `others` are the operations of other services' stores, whose events of the workflow are in
+    /// the tree as well.
     ///
     /// # Errors
     ///
@@ -112,14 +134,18 @@ impl Admin {
     pub async fn trace(
         &self,
         correlation: CorrelationId,
-        around: Option<Timestamp>,
+        range: impl Into<TraceRange>,
         others: &[Self],
     ) -> Result<Trace, AdminError> {
+        let range = range.into();
+        let mut is_cut = false;
         let mut nodes = Vec::new();
         let mut waiting = Vec::new();
         let mut policies = Vec::new();
         for admin in std::iter::once(self).chain(others) {
-            nodes.extend(admin.handled(correlation, around).await?);
+            let (handled, cut) = admin.handled(correlation, range).await?;
+            nodes.extend(handled);
+            is_cut |= cut;
             waiting.extend(admin.waiting_for(correlation).await?);
             let of = admin.store().all_checkpoints().await?.into_iter();
             policies.extend(of.filter_map(|of| Some(of.name.strip_prefix("follow/")?.to_owned())));
@@ -132,23 +158,25 @@ impl Admin {
         nodes.sort_by_key(|node| (node.at, node.stream.clone()));
         let waiting = attach(&mut nodes, waiting);
         let roots = tree(nodes, &policies);
-        Ok(Trace { correlation_id: correlation, roots, waiting })
+        Ok(Trace { correlation_id: correlation, roots, waiting, is_cut })
     }
 
-    /// Returns the messages of a workflow that left events, without their connections.
+    /// Returns the messages of a workflow that left events, without their connections, and `true`
+    /// if a part of the range was not searched.
     async fn handled(
         &self,
         correlation: CorrelationId,
-        around: Option<Timestamp>,
-    ) -> Result<Vec<TraceNode>, AdminError> {
+        range: TraceRange,
+    ) -> Result<(Vec<TraceNode>, bool), AdminError> {
         let mut query = EventQuery {
             correlation: Some(correlation),
-            since: around.map(|moment| moment - BEFORE),
+            since: range.since,
+            until: range.until,
             limit: PAGE,
             ..EventQuery::default()
         };
         let mut nodes: BTreeMap<(StreamId, Uuid), TraceNode> = BTreeMap::new();
-        loop {
+        for _ in 0..MAX_PAGES {
             let page = self.events(&query).await?;
             for event in page.entries {
                 let Some(message_id) = event.causation_id else { continue };
@@ -175,7 +203,7 @@ impl Admin {
             node.events.sort_by_key(|event| event.version);
             node
         };
-        Ok(nodes.into_values().map(ordered).collect())
+        Ok((nodes.into_values().map(ordered).collect(), query.cursor.is_some()))
     }
 
     /// Returns what waits on behalf of a workflow.
@@ -206,7 +234,7 @@ impl Admin {
                 error: of.last_error,
             }));
         }
-        let mut letters = std::pin::pin!(self.app.dead_letters().all());
+        let mut letters = std::pin::pin!(self.app.dead_letters().all().take(SEARCHED));
         while let Some(letter) = letters.try_next().await? {
             if is_of(&letter.message.row.metadata) {
                 let of = self.dead_letter_view(&letter);
