@@ -8,7 +8,7 @@
 //! - [`aggregate()`]: ready handlers for an aggregate's commands, state, history and events.
 //! - [`OpenApi`]: a document of these handlers.
 //! - [`Health`]: endpoints by which orchestrators restart and route.
-//! - [`serve`]: a server that ends with its app.
+//! - [`serve`]: a server that ends with its app, and [`Stopping`] for streams of events.
 
 mod aggregate;
 mod extract;
@@ -38,4 +38,4 @@ pub use problem::fallback::with_problems;
 pub use problem::map::map_problems;
 pub use problem::problem::Problem;
 pub use sent::Sent;
-pub use serve::serve;
+pub use serve::{Stopping, serve};

@@ -2,6 +2,7 @@
 
 use std::future::{Future, IntoFuture as _};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -11,20 +12,22 @@ use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Tells streams of events that the server stops; an extension of each request.
+/// Tells streams of events that the server stops: an extension of each request that [`serve`]
+/// handles, for handlers that answer with such a stream. The default never stops.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stopping(CancellationToken);
+pub struct Stopping(CancellationToken);
 
 impl Stopping {
     /// Ends a stream of events when the server stops.
-    pub(crate) fn end<S: Stream>(self, stream: S) -> impl Stream<Item = S::Item> {
+    pub fn end<S: Stream>(self, stream: S) -> impl Stream<Item = S::Item> {
         stream.take_until(self.0.cancelled_owned())
     }
 }
 
 /// Starts the workers of `app` and serves `router` until `signal` completes. Then it accepts no new
 /// connection, ends the streams of events, and finishes the requests in progress and then the work
-/// of the app, each for at most `grace`. Returns `true` if all accepted commands were finished, as
+/// of the app, each for at most `grace`. Requests have the extension
+/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo). Returns `true` if all accepted commands were finished, as
 /// [`App::shutdown`] does.
 ///
 /// # Errors
@@ -54,6 +57,7 @@ pub async fn serve(
     app.start();
     let stopping = Stopping::default();
     let router = router.layer(Extension(stopping.clone()));
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let stopped = stopping.0.clone().cancelled_owned();
     let server = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future();
     let mut server = std::pin::pin!(server);
