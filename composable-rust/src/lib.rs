@@ -104,4 +104,7 @@ mod book {
     mod testing {}
     #[doc = include_str!("../../docs/src/operations.md")]
     mod operations {}
+    #[cfg(feature = "axum")]
+    #[doc = include_str!("../../docs/src/console.md")]
+    mod console {}
 }

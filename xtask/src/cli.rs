@@ -54,6 +54,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Install Chromium and its driver, if they are missing, and run a command
+    Browser {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Run the benchmarks, with a PostgreSQL server and a Kafka broker
     ///
     /// `PGBENCH` is set to the path of `pgbench` if it is installed. If the server is a throw-away
@@ -96,6 +102,7 @@ impl Cli {
             Task::Ci => ci::run(),
             Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
             Task::Kafka { command } => kafka(&command),
+            Task::Browser { command } => browser(&command),
             Task::Msrv => msrv::run(),
             Task::Prose { only } => prose::run(only.as_deref()),
             Task::Deploy => deploy::run(),
@@ -140,6 +147,18 @@ fn kafka(command: &[OsString]) -> Result<ExitCode> {
             let mut command = Command::new(program);
             kafka.set_env(command.args(args));
             Ok(exit_code::from_status(session.run(&mut command)?))
+        }
+    }
+}
+
+fn browser(command: &[OsString]) -> Result<ExitCode> {
+    let session = Session::start()?;
+    test::install_browser(&session);
+    match command {
+        [] => Ok(ExitCode::SUCCESS),
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            Ok(exit_code::from_status(session.run(command.args(args))?))
         }
     }
 }

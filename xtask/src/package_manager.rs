@@ -21,6 +21,7 @@ pub(crate) struct PackageManager {
     java: &'static [&'static str],
     pgbouncer: &'static [&'static str],
     prometheus: &'static [&'static str],
+    browser: &'static [&'static str],
     needs_root: bool,
 }
 
@@ -35,6 +36,8 @@ pub(crate) enum Dependency {
     PgBouncer,
     /// Prometheus, whose `promtool` checks alerts and dashboards.
     Prometheus,
+    /// Chromium and its driver, for the tests of the console.
+    Browser,
 }
 
 /// The supported package managers.
@@ -47,6 +50,7 @@ const ALL: [PackageManager; 5] = [
         java: &["default-jre-headless", "maven"],
         pgbouncer: &["pgbouncer"],
         prometheus: &["prometheus"],
+        browser: &["chromium", "chromium-driver"],
         needs_root: true,
     },
     PackageManager {
@@ -57,6 +61,7 @@ const ALL: [PackageManager; 5] = [
         java: &["java-21-openjdk-headless", "maven"],
         pgbouncer: &["pgbouncer"],
         prometheus: &["prometheus"],
+        browser: &["chromium", "chromedriver"],
         needs_root: true,
     },
     PackageManager {
@@ -67,6 +72,7 @@ const ALL: [PackageManager; 5] = [
         java: &["jre21-openjdk-headless", "maven"],
         pgbouncer: &["pgbouncer"],
         prometheus: &["prometheus"],
+        browser: &["chromium"],
         needs_root: true,
     },
     PackageManager {
@@ -77,6 +83,7 @@ const ALL: [PackageManager; 5] = [
         java: &["openjdk21-jre-headless", "maven"],
         pgbouncer: &["pgbouncer"],
         prometheus: &["prometheus"],
+        browser: &["chromium", "chromium-chromedriver"],
         needs_root: true,
     },
     PackageManager {
@@ -87,6 +94,7 @@ const ALL: [PackageManager; 5] = [
         java: &["openjdk@21", "maven"],
         pgbouncer: &["pgbouncer"],
         prometheus: &["prometheus"],
+        browser: &["chromedriver"],
         needs_root: false,
     },
 ];
@@ -130,6 +138,7 @@ impl PackageManager {
             Dependency::Java => self.java,
             Dependency::PgBouncer => self.pgbouncer,
             Dependency::Prometheus => self.prometheus,
+            Dependency::Browser => self.browser,
         };
         [self.install, packages].concat()
     }
@@ -158,6 +167,7 @@ impl fmt::Display for Dependency {
             Self::Java => "Java and Maven",
             Self::PgBouncer => "PgBouncer",
             Self::Prometheus => "Prometheus",
+            Self::Browser => "Chromium",
         })
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn provision(session: Session) -> Result<(Server, Kafka)> {
     let kafka = Kafka::start(&session)?;
     let server = Server::provision(session)?;
     install_pgbouncer(server.session());
+    install_browser(server.session());
     let kafka = kafka.wait_until_ready(server.session())?;
     Ok((server, kafka))
 }
@@ -36,18 +37,26 @@ pub(crate) fn provision(session: Session) -> Result<(Server, Kafka)> {
 fn install_pgbouncer(session: &Session) {
     let is_installed =
         program::find("pgbouncer").is_some() || Path::new("/usr/sbin/pgbouncer").is_file();
-    if is_installed {
-        return;
+    if !is_installed {
+        install(Dependency::PgBouncer, session);
     }
+}
+
+/// Installs Chromium and its driver if they are missing. If that fails, the tests that need them are
+/// skipped, or fail where `CI` is set.
+pub(crate) fn install_browser(session: &Session) {
+    if program::find("chromedriver").is_none() {
+        install(Dependency::Browser, session);
+    }
+}
+
+fn install(dependency: Dependency, session: &Session) {
     let Some(manager) = PackageManager::usable() else {
-        eprintln!("PgBouncer is not installed; skipping the tests that need it");
+        eprintln!("{dependency} is not installed; skipping the tests that need it");
         return;
     };
-    eprintln!(
-        "PgBouncer is not installed; running: {}",
-        manager.install_command(Dependency::PgBouncer)
-    );
-    if let Err(error) = manager.install(Dependency::PgBouncer, session) {
+    eprintln!("{dependency} is not installed; running: {}", manager.install_command(dependency));
+    if let Err(error) = manager.install(dependency, session) {
         eprintln!("xtask: {error:#}; skipping the tests that need it");
     }
 }

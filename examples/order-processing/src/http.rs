@@ -12,6 +12,8 @@ use axum::routing::{get, post};
 use axum::{Router, http::HeaderName};
 use composable_rust::axum::{OpenApi, User, aggregate, serve as serve_http, with_problems};
 use composable_rust::{App, shutdown_signal};
+use composable_rust_admin::{Admin, Operator};
+use composable_rust_console::{Console, Payloads};
 use tokio::net::TcpListener;
 
 use crate::Order;
@@ -24,8 +26,19 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// The header with the user's name. A public server would use an access token instead.
 const USER: HeaderName = HeaderName::from_static("x-user");
 
-/// Returns all routes.
-fn router(app: &App) -> Router {
+/// Returns all routes: those of the service, and the operators' console.
+fn router(app: &App) -> anyhow::Result<Router> {
+    Ok(Router::new().nest("/console", console(app)?).merge(service(app)))
+}
+
+/// Returns the operators' console, for users of this machine. A public server would demand a token.
+fn console(app: &App) -> anyhow::Result<Router> {
+    let admin = Admin::new(app, Operator::named("console"));
+    let console = Console::new(admin).loopback_only().allow_changes().payloads(Payloads::Shown);
+    Ok(console.router()?)
+}
+
+fn service(app: &App) -> Router {
     let orders = aggregate::<Order>(app)
         .public()
         .commands(["order.ship", "order.cancel"])
@@ -58,7 +71,7 @@ pub(crate) async fn serve(app: &App, addr: &str) -> anyhow::Result<()> {
     let listener = listener
         .with_context(|| format!("cannot listen at {addr}; choose another address with --addr"))?;
     print_line(&format!("listening at http://{}", listener.local_addr()?))?;
-    if !serve_http(app, listener, router(app), shutdown_signal(), SHUTDOWN_GRACE).await? {
+    if !serve_http(app, listener, router(app)?, shutdown_signal(), SHUTDOWN_GRACE).await? {
         anyhow::bail!("shutdown timed out with commands in progress; check their orders");
     }
     print_line("stopped")

@@ -1,0 +1,69 @@
+//! Streams, in the order of their names.
+
+use composable_rust_admin::StreamQuery;
+use maud::{Markup, html};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::page::Page;
+use crate::parts::text::{none, pages, stream, time};
+use crate::url;
+
+/// The number of streams on a page.
+const SHOWN: usize = 50;
+
+pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
+    let (prefix, contains) = (context.query("prefix"), context.query("contains"));
+    let query = StreamQuery {
+        prefix: prefix.to_owned(),
+        contains: contains.to_owned(),
+        after: context.parsed("after")?,
+        limit: SHOWN,
+    };
+    let found = context.admin().streams(&query).await?;
+    let to = |after: &str| {
+        let values = [("prefix", prefix), ("contains", contains), ("after", after)];
+        context.link(&format!("/streams{}", url::query(&values)))
+    };
+    let next = found.next.as_ref().map(|after| to(after.as_str()));
+    let body = html! {
+        @if found.entries.is_empty() {
+            (none(if next.is_some() { "None among the streams examined so far." } else { "There are none." }))
+        } @else {
+            div.scroll { table {
+                thead { tr { th { "Stream" } th.number { "Version" } th { "Last event" } th { "Changed" } th { "Created" } } }
+                tbody {
+                    @for of in &found.entries {
+                        tr {
+                            td { (stream(&context, &of.stream)) }
+                            td.number { (of.version.get()) }
+                            td { (of.last_event) }
+                            td.short { (time(of.changed_at)) }
+                            td.short { (time(of.created_at)) }
+                        }
+                    }
+                }
+            } }
+        }
+        (pages(query.after.is_some().then(|| to("")), next))
+    };
+    let mut command = "streams list".to_owned();
+    for (option, value) in [("", prefix), ("--contains ", contains)] {
+        if !value.is_empty() {
+            command = format!("{command} {option}'{value}'");
+        }
+    }
+    Ok(Page::new("Streams", command, body).with_head(filter(&context)))
+}
+
+fn filter(context: &Context) -> Markup {
+    let types: Vec<_> = context.admin().app().registry().names().collect();
+    html! {
+        form.filter method="get" action=(context.link("/streams")) role="search" {
+            input type="search" name="prefix" list="types" placeholder="Name begins with (order-…)" aria-label="Beginning of the name" value=(context.query("prefix"));
+            datalist #types { @for name in types { option value={ (name) "-" } {} } }
+            input name="contains" placeholder="Name contains" aria-label="Part of the name" value=(context.query("contains"));
+            button type="submit" { "Search" }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Parts of pages.
+
+pub(crate) mod content;
+pub(crate) mod samples;
+pub(crate) mod text;

@@ -1,0 +1,183 @@
+//! The console in Chromium, by `chromedriver`, which `cargo xtask browser` installs. Without one,
+//! the tests are skipped outside of CI.
+//!
+//! `CONSOLE_SCREENSHOTS=DIR` keeps a picture of each page.
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use composable_rust_admin::Admin;
+use composable_rust_console::Payloads;
+use composable_rust_core::{TargetExt as _, Version};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::app::{Order, OrderCommand};
+use crate::webdriver::Browser;
+use crate::world::{SCRIPT, TOKEN, admin, console, encoded, group, undecided};
+
+/// A server on a port of this machine, and a browser.
+struct Session {
+    browser: Browser,
+    base: String,
+    admin: Admin,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<bool>,
+}
+
+impl Session {
+    /// Returns `None` where no browser is required and none is there.
+    async fn start(dark: bool) -> Option<Self> {
+        let Some(browser) = Browser::start(dark).await else {
+            assert!(std::env::var_os("CI").is_none(), "there is no chromedriver: {INSTALL}");
+            eprintln!("skipped: there is no chromedriver; {INSTALL}");
+            return None;
+        };
+        let admin = admin().await;
+        let router = console(&admin).allow_changes().payloads(Payloads::Shown).router().unwrap();
+        let router = Router::new().nest("/ops", router);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/ops", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let app = admin.app().clone();
+        let server = tokio::spawn(async move {
+            let signal = async { drop(stopped.await) };
+            let grace = Duration::from_secs(10);
+            composable_rust_axum::serve(&app, listener, router, signal, grace).await.unwrap()
+        });
+        let session = Self { browser, base, admin, stop, server };
+        session.open("").await;
+        session.browser.fill("input[name=token]", TOKEN).await;
+        session.browser.click("button[type=submit]").await;
+        session.browser.wait_for("Overview").await;
+        Some(session)
+    }
+
+    async fn open(&self, path: &str) {
+        self.browser.open(&format!("{}{path}", self.base)).await;
+    }
+
+    /// Asserts that the browser has logged nothing.
+    async fn is_quiet(&self, page: &str) {
+        assert_eq!(self.browser.logged().await, [""; 0], "{page}");
+    }
+
+    async fn keep(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("CONSOLE_SCREENSHOTS") {
+            let picture = decoded(&self.browser.screenshot().await);
+            let file = Path::new(&folder).join(format!("console-{name}.png"));
+            std::fs::write(file, picture).unwrap();
+        }
+    }
+
+    /// Stops the server, which live pages must not delay.
+    async fn stop(self) {
+        let Self { browser, stop, server, .. } = self;
+        stop.send(()).unwrap();
+        let stopped = tokio::time::timeout(Duration::from_secs(5), server).await;
+        assert!(stopped.expect("the server stops").unwrap());
+        drop(browser);
+    }
+}
+
+const INSTALL: &str = "`cargo xtask browser` installs it";
+
+fn decoded(base64: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in base64.bytes() {
+        let Some(value) = DIGITS.iter().position(|of| *of == digit) else { continue };
+        (bits, count) = (bits << 6 | u32::try_from(value).unwrap(), count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).unwrap());
+        }
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn every_page_opens_without_errors() {
+    let Some(session) = Session::start(false).await else { return };
+    let stream = Order::id("17").stream();
+    let history = session.admin.history(&stream, Version::ZERO, 1).await;
+    let event = history.unwrap().entries.remove(0);
+    let id = event.correlation_id.unwrap();
+    let group = group(&session.admin).await;
+    let around = encoded(&event.recorded_at.to_string());
+    for (name, path) in [
+        ("overview", String::new()),
+        ("streams", "/streams?prefix=order-".to_owned()),
+        ("instance", "/streams/order-17".to_owned()),
+        ("diff", "/streams/order-17?at=1".to_owned()),
+        ("script", format!("/streams/order-{}", encoded(SCRIPT))),
+        ("events", "/events".to_owned()),
+        ("trace", format!("/traces/{id}?around={around}")),
+        ("sagas", "/sagas?category=order".to_owned()),
+        ("queues", "/queues".to_owned()),
+        ("messages", "/queues/messages?kind=dispatch&target=stock".to_owned()),
+        ("dead-letters", "/dead-letters".to_owned()),
+        ("group", format!("/dead-letters/list?group={group}")),
+        ("rehearsal", format!("/dead-letters/rehearsal?group={group}")),
+        ("timers", "/timers".to_owned()),
+        ("projections", "/projections".to_owned()),
+        ("bus", "/bus".to_owned()),
+        ("gateways", "/gateways".to_owned()),
+        ("processes", "/processes".to_owned()),
+        ("schema", "/schema".to_owned()),
+        ("audit", "/audit".to_owned()),
+        ("doctor", "/doctor".to_owned()),
+    ] {
+        session.open(&path).await;
+        let title = session.browser.run("return document.querySelector('h1').innerText").await;
+        assert_ne!(title.as_str().unwrap_or_default(), "", "{path}");
+        let wide = "return document.documentElement.scrollWidth > window.innerWidth";
+        assert_eq!(session.browser.run(wide).await, false, "{path} is wider than the window");
+        session.is_quiet(&path).await;
+        session.keep(name).await;
+    }
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_redriven_by_a_click_and_lists_are_live() {
+    let Some(session) = Session::start(true).await else { return };
+    session.open("/dead-letters").await;
+    session.browser.wait_for("parked by carl").await;
+    session.browser.click("form[action$='/dead-letters/redrive'] button").await;
+    session.browser.wait_for("1 redriven.").await;
+    assert_eq!(undecided(&session.admin).await, 0);
+    session.browser.wait_for("There are none.").await;
+
+    session.open("/streams?prefix=order-").await;
+    let place = OrderCommand::Place { note: String::new() };
+    session.admin.app().handle(&Order::id("fresh")).send(place).await.unwrap();
+    session.browser.wait_for("order-fresh").await;
+    session.is_quiet("live streams").await;
+    session.keep("dark").await;
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn keys_lead_through_the_console() {
+    let Some(session) = Session::start(false).await else { return };
+    session.browser.press("gs").await;
+    session.browser.wait_for("order-17").await;
+    session.browser.press("jj").await;
+    let row = "return document.querySelector('tr.at a').innerText";
+    let row = session.browser.run(row).await;
+    session.browser.press("\u{E007}").await;
+    session.browser.wait_for("Inbox").await;
+    let title = session.browser.run("return document.querySelector('h1').innerText").await;
+    assert_eq!(title, row);
+    session.browser.press("gd").await;
+    session.browser.wait_for("parked by carl").await;
+    session.browser.press("/").await;
+    let focused = session.browser.run("return document.activeElement.name").await;
+    assert_eq!(focused, "error");
+    assert!(session.browser.url().await.ends_with("/ops/dead-letters"));
+    session.is_quiet("keys").await;
+    session.stop().await;
+}
