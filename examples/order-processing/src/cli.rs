@@ -150,8 +150,12 @@ impl Command {
     async fn run(self, store: Option<StoreUrl>) -> anyhow::Result<()> {
         let file = if matches!(self, Self::Demo) { "orders-demo.db" } else { "orders.db" };
         let store = store.unwrap_or_else(|| StoreUrl::Sqlite(file.into()));
+        if let Self::Serve { addr } = self {
+            return http::serve(&store, &addr).await;
+        }
         let app = crate::open(&store).await?;
         match self {
+            Self::Serve { .. } => Ok(()),
             Self::Demo => demo::run(&app, &store).await,
             Self::Place(Place { order, customer, units, amount, date, send }) => {
                 let placed_on = date;
@@ -170,7 +174,6 @@ impl Command {
                 commands::import(&app, &file, ImportOptions { skip_bad, in_flight }).await
             }
             Self::Report { json } => commands::report(&app, json).await,
-            Self::Serve { addr } => http::serve(&app, &addr).await,
         }
     }
 }

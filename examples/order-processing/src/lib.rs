@@ -7,6 +7,7 @@ pub mod cdnow;
 mod cents;
 pub mod cli;
 mod commands;
+mod customer_orders;
 mod date;
 mod demo;
 mod http;

@@ -1,13 +1,14 @@
 //! The handlers that are not ready-made.
 
 use axum::extract::State;
-use composable_rust::Version;
-use composable_rust::axum::{Json, Problem, RequestContext, Sent};
+use composable_rust::axum::{Json, Path, Problem, RequestContext, Sent, WaitFor};
 use composable_rust::prelude::*;
 use composable_rust::store::EventStore as _;
+use composable_rust::{SqlReadModel, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::customer_orders::{CustomerOrder, CustomerOrders, orders_of};
 use crate::{Cents, Date, Details, Order, OrderCommand, Report};
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +50,17 @@ pub(crate) fn view(id: &Id<Order>, order: &Order, version: Version) -> Option<Va
         "order": id, "version": version, "status": status, "customer": customer,
         "placed_on": placed_on, "units": units, "shipped": shipped, "amount_cents": amount,
     }))
+}
+
+/// Returns the orders of a customer. With the header `Composable-Wait-For`, waits until the read
+/// model shows these positions.
+pub(crate) async fn customer_orders(
+    State((app, model)): State<(App, SqlReadModel)>,
+    Path(customer): Path<String>,
+    wait_for: WaitFor,
+) -> Result<Json<Vec<CustomerOrder>>, Problem> {
+    wait_for.on(&app.projection::<CustomerOrders>()).await?;
+    Ok(Json(orders_of(&model, &customer).await?))
 }
 
 pub(crate) async fn report(State(app): State<App>) -> Result<Json<Report>, Problem> {

@@ -1,5 +1,6 @@
 //! The HTTP API.
 
+use composable_rust::testing::TestDatabase;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Program};
@@ -152,4 +153,62 @@ fn the_server_runs_on_a_store_in_memory() {
     let mut client = server.client();
     client.post("/orders", &[], &order(3)).expect(201);
     assert_eq!(client.get("/report").expect(200)["units"], json!(3));
+}
+
+/// Places, ships and cancels orders of two customers, and reads what each command has changed.
+fn orders_of_customers(program: &Program) {
+    let server = program.serve();
+    let mut client = server.client();
+    let mut send = |path: &str, body: &Value, status: u16| {
+        let sent = client.post(path, &[], body).expect(status);
+        sent["position"].as_str().unwrap().to_owned()
+    };
+    let order = |id: &str, customer: &str, day: &str| json!({ "order": id, "customer": customer, "placed_on": day, "units": 2, "amount_cents": 5 });
+    let mut reader = server.client();
+    let mut orders = |customer: &str, positions: &str| {
+        let list = reader.get_with(
+            &format!("/customers/{customer}/orders"),
+            &[("Composable-Wait-For", positions)],
+        );
+        let list = list.expect(200);
+        let shown = list.as_array().unwrap().iter().map(|order| {
+            assert_eq!((&order["units"], &order["amount_cents"]), (&json!(2), &json!(5)));
+            let text = |name: &str| order[name].as_str().unwrap().to_owned();
+            [text("order"), text("placed_on"), text("status")].join(" ")
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let first = send("/orders", &order("1", "anna b", "1997-01-12"), 201);
+    let second = send("/orders", &order("2", "anna b", "1997-01-13"), 201);
+    let other = send("/orders", &order("3", "7", "1997-01-14"), 201);
+    let all = [first, second, other].join(",");
+    assert_eq!(orders("anna%20b", &all), ["2 1997-01-13 placed", "1 1997-01-12 placed"]);
+    assert_eq!(orders("7", &all), ["3 1997-01-14 placed"]);
+    assert!(orders("nobody", &all).is_empty());
+    let at = send("/orders/1/ship", &json!({ "tracking": "Z1", "units": 1 }), 200);
+    assert_eq!(orders("anna%20b", &at)[1], "1 1997-01-12 placed");
+    let at = send("/orders/1/ship", &json!({ "tracking": "Z2" }), 200);
+    assert_eq!(orders("anna%20b", &at)[1], "1 1997-01-12 shipped");
+    let at = send("/orders/2/cancel", &json!({ "reason": "too late" }), 200);
+    assert_eq!(orders("anna%20b", &at)[0], "2 1997-01-13 cancelled");
+}
+
+#[test]
+fn a_customer_reads_orders_as_they_were_just_written_on_sqlite() {
+    orders_of_customers(&Program::on_sqlite());
+}
+
+#[tokio::test]
+async fn a_customer_reads_orders_as_they_were_just_written_on_postgres() {
+    let database = TestDatabase::create().await;
+    orders_of_customers(&Program::on(&database.url()));
+}
+
+#[test]
+fn a_store_in_memory_has_no_read_model() {
+    let program = Program::on("memory:");
+    let server = program.serve();
+    let mut client = server.client();
+    client.post("/orders", &[], &order(3)).expect(201);
+    assert_eq!(client.get("/customers/7/orders").fails(404), "no_such_path");
 }

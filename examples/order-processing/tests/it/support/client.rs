@@ -40,7 +40,15 @@ impl Client {
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Response {
-        self.send_and_receive(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+        self.get_with(path, &[])
+    }
+
+    pub(crate) fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n");
+        for (name, value) in headers {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+        self.send_and_receive(&(request + "\r\n"))
     }
 
     pub(crate) fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
