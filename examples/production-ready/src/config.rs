@@ -26,6 +26,8 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("SHOP_DRAIN_SECONDS", "5", "time between the signal and the end of the listener"),
     ("SHOP_GRACE_SECONDS", "20", "time limit of requests and commands at shutdown"),
     ("SHOP_MIGRATE", "true", "create and migrate the tables at the start"),
+    ("SHOP_CONSOLE_TOKEN", "", "token of the console at /console; empty: this machine only"),
+    ("SHOP_CONSOLE_CHANGES", "false", "whether the console may change anything"),
     ("SHOP_PROVIDER_MILLIS", "20", "time that the simulated provider takes"),
     ("SHOP_PROVIDER_DECLINES", "5", "percentage of declined charges"),
     ("SHOP_PROVIDER_FAILURES", "0", "percentage of charges that are never answered"),
@@ -57,7 +59,7 @@ impl Service {
 }
 
 /// The configuration of a process.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The services that the process runs.
     pub services: BTreeSet<Service>,
@@ -77,6 +79,10 @@ pub struct Config {
     pub grace: Duration,
     /// `true` if the tables are created and migrated at the start.
     pub migrate: bool,
+    /// The token of the console; `None` if it serves this machine only.
+    pub console_token: Option<String>,
+    /// `true` if the console may change anything.
+    pub console_changes: bool,
     /// The simulated provider.
     pub provider: Provider,
 }
@@ -167,9 +173,9 @@ impl Config {
             step: reader.seconds("SHOP_STEP_SECONDS", 60),
             drain: reader.seconds("SHOP_DRAIN_SECONDS", 5),
             grace: reader.seconds("SHOP_GRACE_SECONDS", 20),
-            migrate: reader.parse("SHOP_MIGRATE", true, |text| {
-                text.parse().map_err(|_| format!("`{text}` is neither `true` nor `false`"))
-            }),
+            migrate: reader.parse("SHOP_MIGRATE", true, boolean),
+            console_token: reader.take("SHOP_CONSOLE_TOKEN"),
+            console_changes: reader.parse("SHOP_CONSOLE_CHANGES", false, boolean),
             provider: Provider {
                 latency: Duration::from_millis(reader.parse("SHOP_PROVIDER_MILLIS", 20, number)),
                 declined_percent: reader.percent("SHOP_PROVIDER_DECLINES", 5),
@@ -192,6 +198,10 @@ impl Config {
     }
 }
 
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("`{text}` is neither `true` nor `false`"))
+}
+
 fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a number"))
 }
@@ -206,6 +216,13 @@ fn services(text: &str) -> Result<BTreeSet<Service>, String> {
     text.split(',').map(service).collect()
 }
 
+/// The same as [`Display`](fmt::Display), so that no log contains a secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// The summary that is printed at the start. It contains no password.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,6 +234,12 @@ impl fmt::Display for Config {
         writeln!(f, "brokers      {}", self.brokers.as_deref().unwrap_or("none"))?;
         writeln!(f, "listening    http://{}", self.listen)?;
         writeln!(f, "migrations   {}", if self.migrate { "at the start" } else { "checked only" })?;
+        let access = match self.console_token {
+            Some(_) => "with a token",
+            None => "for this machine only",
+        };
+        let changes = if self.console_changes { "may change" } else { "read-only" };
+        writeln!(f, "console      /console, {access}, {changes}")?;
         let (drain, grace) = (self.drain.as_secs(), self.grace.as_secs());
         write!(f, "shutdown     {drain} s to drain, then at most {grace} s")
     }
@@ -241,6 +264,7 @@ mod tests {
         brokers      none
         listening    http://127.0.0.1:8080
         migrations   at the start
+        console      /console, for this machine only, read-only
         shutdown     5 s to drain, then at most 20 s
         ");
         let table = VARIABLES.iter().filter(|(_, default, _)| !default.contains(' '));

@@ -1,27 +1,62 @@
 //! The HTTP API.
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use composable_rust::SqlReadModel;
 use composable_rust::axum::{
     Health, Json, OpenApi, Problem, Query, WaitFor, aggregate, with_problems,
 };
 use composable_rust::prelude::*;
+use composable_rust::telemetry::PrometheusMetrics;
+use composable_rust_cli::{Admin, Operator};
+use composable_rust_console::Console;
 use serde::Deserialize;
 
+use crate::config::Config;
 use crate::order::{Fulfilment, Order};
 use crate::overview::{OrderRow, Overview, of_customer};
 use crate::shop::Shop;
 
 /// Returns all routes of a process. The API is open: a public service authorizes its users here.
-pub fn router(shop: &Shop, health: &Health) -> Router {
-    let mut router = health.router();
+///
+/// # Errors
+///
+/// The console's token is too short.
+pub fn router(
+    shop: &Shop,
+    health: &Health,
+    config: &Config,
+    metrics: PrometheusMetrics,
+) -> anyhow::Result<Router> {
+    let mut router = health
+        .router()
+        .route("/metrics", get(async move || ([(CONTENT_TYPE, PROMETHEUS)], metrics.render())));
+    for (name, app) in &shop.apps {
+        let path = if shop.apps.len() == 1 { "/console" } else { &format!("/console/{name}") };
+        router = router.nest(path, console(app, config)?);
+    }
     if let (Some(app), Some(overview)) = (shop.orders(), &shop.overview) {
         router = router.merge(orders(app, overview));
     }
-    with_problems(router)
+    Ok(with_problems(router))
 }
+
+/// Returns the console of an app.
+fn console(app: &App, config: &Config) -> anyhow::Result<Router> {
+    let console = Console::new(Admin::new(app, Operator::named("console")));
+    let console = match &config.console_token {
+        Some(token) => console.token("operator", token),
+        None => console.loopback_only(),
+    };
+    let console = if config.console_changes { console.allow_changes() } else { console };
+    console.router().context("SHOP_CONSOLE_TOKEN")
+}
+
+/// The content type of Prometheus' text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 fn orders(app: &App, overview: &SqlReadModel) -> Router {
     let orders = aggregate::<Order>(app).public().require_idempotency_key();

@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use composable_rust::axum::{Health, serve};
 use composable_rust::shutdown_signal;
+use composable_rust::telemetry::{PrometheusMetrics, Telemetry};
+use composable_rust_cli::{Admin, Operations, operator};
 use production_ready::config::{Config, VARIABLES};
 use production_ready::http::router;
 use production_ready::load::place_orders;
 use production_ready::shop::Shop;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 /// Orders, payments and shipping. Configured by environment variables: see `variables`.
 #[derive(Debug, Parser)]
@@ -36,13 +37,13 @@ enum Command {
     Check,
     /// Print the variables with their defaults
     Variables,
+    #[command(flatten)]
+    Operations(Operations),
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     if let Command::Variables = command {
         for (name, default, meaning) in VARIABLES {
             println!(
@@ -59,39 +60,53 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 if default.is_empty() { "none" } else { default }
             );
         }
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let config = Config::from_variables(std::env::vars())?;
     match command {
         Command::Check => println!("{config}"),
+        Command::Operations(operations) => {
+            let shop = Shop::open(&config).await?;
+            let (_, app) = shop.apps.first().context("no service is configured")?;
+            return Ok(operations.run(&Admin::new(app, operator())).await);
+        }
         Command::Serve => {
             println!("{config}");
+            let telemetry = Telemetry::from_env("shop")?.log_writer(std::io::stderr).init()?;
             let shop = Shop::open(&config).await?;
-            serve_shop(&shop, &config).await?;
+            serve_shop(&shop, &config, telemetry.prometheus()).await?;
         }
         Command::Demo { rate } => {
+            let telemetry = Telemetry::from_env("shop")?.log_writer(std::io::stderr).init()?;
+            let config = Config { console_changes: true, ..config };
             let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
             let shop = Shop::open_demo(&config, folder.path()).await?;
             println!("three services in one process, with files in {}", folder.path().display());
-            println!("open http://{}/ready", config.listen);
+            for (name, _) in &shop.apps {
+                println!("open http://{}/console/{name}", config.listen);
+            }
             let app = shop.orders().cloned().context("the demo runs the orders")?;
             let load = tokio::spawn(place_orders(app, rate));
-            serve_shop(&shop, &config).await?;
+            serve_shop(&shop, &config, telemetry.prometheus()).await?;
             load.abort();
         }
         Command::Variables => {}
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Serves requests until a signal, then drains, finishes what was accepted, and stops all apps.
-async fn serve_shop(shop: &Shop, config: &Config) -> anyhow::Result<()> {
+async fn serve_shop(
+    shop: &Shop,
+    config: &Config,
+    metrics: PrometheusMetrics,
+) -> anyhow::Result<()> {
     let health = Health::new(shop.apps.iter().map(|(name, app)| (*name, app)));
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("cannot listen at {}", config.listen))?;
     shop.start();
     tracing::info!(address = %config.listen, "serving");
-    let router = router(shop, &health);
+    let router = router(shop, &health, config, metrics)?;
     let drain = config.drain;
     let signal = async move {
         shutdown_signal().await;

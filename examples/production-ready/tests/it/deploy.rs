@@ -31,7 +31,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 fn exported() -> BTreeSet<String> {
-    metrics_in(&read("docs/src/operations.md"))
+    composable_rust::operations::metrics().map(|metric| metric.name.to_owned()).collect()
 }
 
 fn dashboards() -> Vec<(PathBuf, Value)> {

@@ -1,5 +1,6 @@
 //! The services together, and the files of `deploy`.
 
+mod alerts;
 mod deploy;
 mod fulfilment;
 mod lock;
