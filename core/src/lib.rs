@@ -17,6 +17,7 @@ pub mod queue;
 pub mod saga;
 pub mod schema;
 pub mod store;
+pub mod trace;
 
 mod aggregate;
 mod context;

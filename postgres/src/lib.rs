@@ -66,6 +66,7 @@ mod store;
 mod summary;
 mod timeout;
 mod timers;
+mod vitals;
 mod writers;
 
 pub use builder::PostgresEventStoreBuilder;

@@ -37,7 +37,7 @@ const READ_OUTBOX: &str = concat!(
          select true from dead_letters d where d.partition = o.partition and d.kind = o.kind \
          and d.target = o.target and d.stream_id = o.stream_id and d.recipient = o.recipient \
          and (d.sequence, d.index) < (o.sequence, o.index) limit 1 \
-     ), false), o.attempts > 0 and o.last_error is null \
+     ), false), o.attempts > 0 and o.last_error is null, o.created_at \
      from unnest($1, $2, $3, $4, $5) \
          with ordinality q(of_partition, of_kind, of_target, after_sequence, after_index, nth) \
      cross join lateral ( \
@@ -330,6 +330,7 @@ fn outbox_row(
         begun: value(row, 17)?,
         wait,
         behind_parked: value(row, 16)?,
+        queued_at: timestamp(row, 18)?,
     };
     Ok((nth, row))
 }

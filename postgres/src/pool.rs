@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use composable_rust_core::store::StoreError;
+use composable_rust_core::store::{PoolStatus, StoreError};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -43,6 +43,12 @@ impl Pool {
         let permits = usize::try_from(settings.connections).unwrap_or(1);
         let permits = Arc::new(Semaphore::new(permits));
         Arc::new(Self { sessions, settings, permits, idle: Mutex::default() })
+    }
+
+    /// Returns the number of connections in use, and their maximum.
+    pub(crate) fn status(&self, name: &'static str) -> PoolStatus {
+        let max = usize::try_from(self.settings.connections).unwrap_or(1);
+        PoolStatus { name, max, in_use: max.saturating_sub(self.permits.available_permits()) }
     }
 
     /// Waits for a response, or for its next row.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::store::{
-    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, Snapshot, StaleSnapshots, StoreError,
-    StreamRow,
+    Append, AppendOutcome, EventStore, Fingerprint, LogInfo, PoolStatus, Snapshot, StaleSnapshots,
+    StoreError, StoreVitals, StreamRow,
 };
 use composable_rust_core::{EventId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::Stream;
@@ -19,7 +19,7 @@ use crate::notify::HeadTracker;
 use crate::pool::Pool;
 use crate::timers::LowWater;
 use crate::writers::Writers;
-use crate::{append, erase, load, log, snapshot};
+use crate::{append, erase, load, log, snapshot, vitals};
 
 /// An [`EventStore`] on PostgreSQL. Cheap to clone; its background tasks and connections end with
 /// the last clone.
@@ -186,5 +186,17 @@ impl EventStore for PostgresEventStore {
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
         log::now(self).await
+    }
+
+    fn system(&self) -> &'static str {
+        "postgresql"
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        vec![self.readers.status("readers"), self.writers.status()]
+    }
+
+    async fn vitals(&self) -> Result<StoreVitals, StoreError> {
+        vitals::vitals(self).await
     }
 }

@@ -28,7 +28,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// without a stream, and the server's time a row without a deadline.
 const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.timer_id, \
          t.message_type, t.schema_version, t.codec, t.message_data, t.metadata, t.partition, \
-         t.armed_by, t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null \
+         t.armed_by, t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null, \
+         t.armed_at \
      from unnest($1, $2, $4) q(partition, category, low) \
      cross join lateral ( \
          select * from timers t where t.partition = q.partition and t.category = q.category \
@@ -37,14 +38,14 @@ const DUE_TIMERS: &str = "(select t.due, statement_timestamp(), t.stream_id, t.t
          order by t.due, t.stream_id, t.timer_id limit $3 \
      ) t order by t.due, t.stream_id, t.timer_id limit $3) \
      union all (select t.due, statement_timestamp(), null, null, \
-         null, null, null, null, null, null, null, null, null, null \
+         null, null, null, null, null, null, null, null, null, null, null \
      from unnest($1, $2) q(partition, category) \
      cross join lateral ( \
          select t.due from timers t where t.partition = q.partition and t.category = q.category \
          and t.due > statement_timestamp() order by t.due limit 1 \
      ) t order by t.due limit 1) \
      union all select null, statement_timestamp(), null, null, \
-         null, null, null, null, null, null, null, null, null, null";
+         null, null, null, null, null, null, null, null, null, null, null";
 
 /// Settles without adding rows.
 const SETTLE: &str = "select settle_timers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
@@ -218,6 +219,7 @@ pub(crate) fn timer(row: &PgRow) -> Result<DueTimer, sqlx::Error> {
         stream: row::stream(row, 2)?,
         timer: ArmedTimer { id: text(row, 3)?.to_owned(), arming },
         due: timestamp(row, 0)?,
+        armed_at: timestamp(row, 14)?,
         content: encoded(row, 4)?,
         metadata: metadata(row, 8)?,
         attempts: unsigned::<i32, u32>(row, 12)?,

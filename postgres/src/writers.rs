@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use composable_rust_core::store::StoreError;
+use composable_rust_core::store::{PoolStatus, StoreError};
 use sqlx::PgConnection;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -26,6 +26,10 @@ impl Writers {
         let half = usize::try_from(settings.connections.div_ceil(2)).unwrap_or(1);
         let pool = Pool::new(sessions, settings);
         Self { pool, settings, workers: Semaphore::new(half) }
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        self.pool.status("writers")
     }
 
     /// Runs the statement of an append.

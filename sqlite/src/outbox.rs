@@ -39,7 +39,7 @@ fn push_page(sql: &mut String, number: usize) {
          coalesce(next_attempt_at, 0), exists (select 1 from dead_letters d \
          where d.partition = o.partition and d.kind = o.kind and d.target = o.target \
          and d.stream_id = o.stream_id and d.recipient = o.recipient \
-         and d.sequence < o.sequence), attempts > 0 and last_error is null \
+         and d.sequence < o.sequence), attempts > 0 and last_error is null, created_at \
          from outbox o where partition = ? and kind = ? and target = ? and sequence > ? \
          order by sequence limit coalesce(?, 0))",
         if number == 0 { "" } else { " union all" },
@@ -269,6 +269,7 @@ fn waiting(queue: &Queue, row: &SqliteRow, now: Timestamp) -> Result<OutboxRow, 
         begun: row.try_get_unchecked(13)?,
         wait,
         behind_parked: row.try_get_unchecked(12)?,
+        queued_at: Timestamp::from_micros(row.try_get_unchecked(14)?),
     })
 }
 

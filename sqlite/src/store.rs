@@ -288,6 +288,10 @@ impl EventStore for SqliteEventStore {
         erase::override_event(self, stream, version, replacement).await
     }
 
+    fn system(&self) -> &'static str {
+        "sqlite"
+    }
+
     async fn now(&self) -> Result<Timestamp, StoreError> {
         Ok(clock())
     }

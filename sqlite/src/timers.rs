@@ -27,12 +27,12 @@ fn push_due(sql: &mut String, number: usize) {
     let _ = write!(
         sql,
         "{} select * from (select {number} as n, due, stream_id, timer_id, armed_by, armed_index, \
-         message_type, schema_version, codec, message_data, metadata, attempts, attempts > 0 and last_error is null from timers \
+         message_type, schema_version, codec, message_data, metadata, attempts, attempts > 0 and last_error is null, armed_at from timers \
          where partition = ? and category = ? and due <= ? \
          order by due, stream_id, timer_id limit coalesce(?, 0)) \
          union all select {number}, (select due from timers where partition = ? and category = ? \
          and due > ? order by due limit 1), null, null, null, null, null, null, null, null, null, \
-         null, null",
+         null, null, null",
         if number == 0 { "" } else { " union all" },
     );
 }
@@ -346,6 +346,7 @@ fn deadline(
         metadata: row.try_get_unchecked(10)?,
         attempts: number(row, 11)?,
         begun: row.try_get_unchecked(12)?,
+        armed_at: Timestamp::from_micros(row.try_get_unchecked(13)?),
     };
     Ok(Some((due, Some(timer))))
 }

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::StreamId;
 use crate::queue::{CheckpointAdvance, Lease};
 use crate::store::{NewOutboxRow, StoreError};
+use crate::{StreamId, Timestamp};
 
 /// The kind of worker that executes an outbox row. The variants are in order of their names, by
 /// which stores keep and order them.
@@ -125,6 +125,8 @@ pub struct OutboxRow {
     /// `true` if a dead letter of the same sender and recipient is parked before this row, which
     /// must then be parked behind it.
     pub behind_parked: bool,
+    /// The time at which the row was added to the queue, by the store's clock.
+    pub queued_at: Timestamp,
 }
 
 /// The outcome of an attempt to execute a row of the outbox.

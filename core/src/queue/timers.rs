@@ -48,6 +48,8 @@ pub struct DueTimer {
     pub timer: ArmedTimer,
     /// The deadline, by the store's clock; after a failed attempt, the time of the retry.
     pub due: Timestamp,
+    /// The time at which the timer was armed, by the store's clock.
+    pub armed_at: Timestamp,
     /// The command to deliver.
     pub content: EncodedMessage,
     /// [`Metadata`](crate::Metadata) as JSON text.

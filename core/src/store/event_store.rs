@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::codec::EncodedMessage;
 use crate::event::StoredEvent;
 use crate::queue::{Checkpoints, DeadLetters, Inbox, Leases, Outbox, Timers};
-use crate::store::{Append, AppendOutcome, Fingerprint, Inspection, LogSecret, Presence, Snapshot};
+use crate::store::{
+    Append, AppendOutcome, Fingerprint, Inspection, LogSecret, PoolStatus, Presence, Snapshot,
+    StoreVitals,
+};
 use crate::{EventId, Position, StreamId, Timestamp, Version};
 
 /// The properties of a log that are fixed when it is created.
@@ -229,6 +232,23 @@ pub trait EventStore:
 
     /// Returns the time by the store's clock, which sets and compares deadlines.
     fn now(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
+
+    /// Returns the name of the database system, as the attribute `db.system.name` of
+    /// OpenTelemetry names it. Default: `other_sql`.
+    fn system(&self) -> &'static str {
+        "other_sql"
+    }
+
+    /// Returns the state of the store's connection pools in this process, without a call to the
+    /// server. Default: none.
+    fn pools(&self) -> Vec<PoolStatus> {
+        Vec::new()
+    }
+
+    /// Measures the server, in one short statement. Default: only its clock.
+    fn vitals(&self) -> impl Future<Output = Result<StoreVitals, StoreError>> + Send {
+        async { Ok(StoreVitals { now: self.now().await?, oldest_snapshot: None }) }
+    }
 }
 
 /// The error of a store operation.

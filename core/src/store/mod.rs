@@ -10,6 +10,7 @@ mod shared_event_store;
 mod snapshot;
 mod subscribe;
 mod validate;
+mod vitals;
 
 pub use adoption::Adoption;
 pub use append::{
@@ -29,6 +30,7 @@ pub use validate::{
     validate_batch, validate_enqueue, validate_partition, validate_rows, validate_settlements,
     validate_timer_settlements,
 };
+pub use vitals::{PoolStatus, StoreVitals};
 
 pub use crate::limits::{
     DEFAULT_PARTITIONS, MAX_APPEND_BYTES, MAX_CATEGORY_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES,

@@ -19,8 +19,8 @@ use crate::queue::{
 };
 use crate::store::{
     Append, AppendOutcome, EventFilter, EventStore, Finding, Fingerprint, Inspection, LogInfo,
-    LogRange, NamedCheckpoint, Presence, Snapshot, StaleSnapshots, StoreError, StreamRow,
-    StreamSummary, TimerEntry,
+    LogRange, NamedCheckpoint, PoolStatus, Presence, Snapshot, StaleSnapshots, StoreError,
+    StoreVitals, StreamRow, StreamSummary, TimerEntry,
 };
 use crate::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 
@@ -53,6 +53,8 @@ macro_rules! erase {
         trait DynEventStore: Send + Sync {
             fn log(&self) -> LogInfo;
             fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>>;
+            fn system(&self) -> &'static str;
+            fn pools(&self) -> Vec<PoolStatus>;
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> BoxStream<'a, Result<StoredEvent, StoreError>>;
             fn load_with_snapshot<'a>(&'a self, stream: &'a StreamId, fingerprint: Fingerprint)
@@ -70,6 +72,12 @@ macro_rules! erase {
             }
             fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
                 EventStore::attend(self, holder)
+            }
+            fn system(&self) -> &'static str {
+                EventStore::system(self)
+            }
+            fn pools(&self) -> Vec<PoolStatus> {
+                EventStore::pools(self)
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> BoxStream<'a, Result<StoredEvent, StoreError>> {
@@ -101,6 +109,12 @@ macro_rules! erase {
             }
             fn attend(&self, holder: Uuid) -> Option<Box<dyn Presence>> {
                 self.0.attend(holder)
+            }
+            fn system(&self) -> &'static str {
+                self.0.system()
+            }
+            fn pools(&self) -> Vec<PoolStatus> {
+                self.0.pools()
             }
             fn load_events<'a>(&'a self, stream: &'a StreamId, after: Version)
                 -> impl Stream<Item = Result<StoredEvent, StoreError>> + Send + 'a {
@@ -136,6 +150,7 @@ erase! {
         fn close_stream(stream: borrowed StreamId, expected: owned Version, event_id: owned EventId) -> AppendOutcome;
         fn override_event(stream: borrowed StreamId, version: owned Version, replacement: borrowed EncodedMessage) -> ();
         fn now() -> Timestamp;
+        fn vitals() -> StoreVitals;
     }
     Leases {
         fn load_leases(workers: borrowed [String]) -> LeaseSnapshot;

@@ -17,6 +17,7 @@ mod queues;
 mod read_model;
 mod start;
 mod timers;
+mod vitals;
 mod wait;
 mod waking;
 mod work;

@@ -7,7 +7,7 @@ use composable_rust_core::queue::{
     Lease, Outbox as _, OutboxKind, OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition,
     Settlement,
 };
-use composable_rust_core::store::{Append, StoreError};
+use composable_rust_core::store::{Append, EventStore as _, StoreError};
 
 use super::builders::{append, fresh_id, stream};
 use super::random::{self, joined};
@@ -31,6 +31,7 @@ async fn assert_waiting(on: &StoreUnderTest, expected: &[OutboxMessage]) -> Vec<
 
 pub(super) async fn outbox_rows_are_read_in_commit_order(on: StoreUnderTest) {
     let streams = on.streams_of(0, "thing", 3);
+    let earlier = on.store.now().await.expect("the clock is read");
     let mut expected = Vec::new();
     for version in 0..3 {
         let batch = [["a", "b"], ["b", "a"], ["c", "c"]];
@@ -43,9 +44,11 @@ pub(super) async fn outbox_rows_are_read_in_commit_order(on: StoreUnderTest) {
         expected.extend(queued);
     }
     let waiting = assert_waiting(&on, &expected).await;
+    let later = on.store.now().await.expect("the clock is read");
     for row in &waiting {
         let untouched = (row.attempts, row.wait, row.behind_parked);
         assert_eq!(untouched, (0, Duration::ZERO, false), "{row:?}");
+        assert!((earlier..=later).contains(&row.queued_at), "{row:?}");
     }
     assert_eq!(on.another_process().await.waiting(&queue(0)).await, waiting);
     for limit in [1, 2, 7, 100] {

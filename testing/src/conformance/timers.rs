@@ -52,8 +52,11 @@ pub(super) async fn due_timers_are_read_earliest_first(on: StoreUnderTest) {
     append.timers = vec![overdue("c", 30, now)];
     on.commit(&append).await;
     let queues = [timers_of(&on, &streams[0])];
+    let later = on.store.now().await.expect("the clock is read");
     for limit in [1, 2, 4, 5, 6, 100] {
         let due = on.due(&queues, limit).await;
+        let armed_in_time = due.timers.iter().all(|of| (now..=later).contains(&of.armed_at));
+        assert!(armed_in_time, "{:?}", due.timers);
         let ids: Vec<_> = due.timers.iter().map(|timer| &*timer.timer.id).collect();
         assert_eq!(ids, ["a", "b", "c", "d", "e"][..limit.min(5)], "limit {limit}");
         let ago = due.timers.iter().map(|timer| now.since(timer.due).as_secs());

@@ -13,8 +13,8 @@ use composable_rust_core::queue::{
 };
 use composable_rust_core::store::{
     Append, AppendOutcome, EventFilter, EventStore, Finding, Fingerprint, Inspection, LogInfo,
-    LogRange, NamedCheckpoint, Presence, Snapshot, StaleSnapshots, StoreError, StreamRow,
-    StreamSummary, TimerEntry,
+    LogRange, NamedCheckpoint, PoolStatus, Presence, Snapshot, StaleSnapshots, StoreError,
+    StoreVitals, StreamRow, StreamSummary, TimerEntry,
 };
 use composable_rust_core::{EventId, MessageId, Position, StreamId, Timestamp, Version};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _, TryStreamExt as _};
@@ -182,6 +182,14 @@ macro_rules! hooks {
                 self.layer().attend(self.inner(), holder)
             }
 
+            fn system(&self) -> &'static str {
+                self.inner().system()
+            }
+
+            fn pools(&self) -> Vec<PoolStatus> {
+                self.inner().pools()
+            }
+
             fn load_events<'a>(
                 &'a self,
                 stream: &'a StreamId,
@@ -242,6 +250,7 @@ hooks! {
             replacement: &EncodedMessage
         ) -> ();
         Clock fn now() -> Timestamp;
+        Clock fn vitals() -> StoreVitals;
     }
     Leases {
         Read fn load_leases(workers: &[String]) -> LeaseSnapshot, changed by after_load_leases;

@@ -205,7 +205,7 @@ impl StreamState {
                     let timer = armed(&append.stream, timer, now);
                     self.timers.insert(
                         timer.id.clone(),
-                        StoredTimerRow { timer, attempts: 0, last_error: None },
+                        StoredTimerRow { timer, armed_at: now, attempts: 0, last_error: None },
                     );
                 }
                 TimerChange::Cancel { id } => {

@@ -216,7 +216,14 @@ impl PartitionState {
         for position in behind.collect::<Vec<_>>().into_iter().rev() {
             match self.dead.remove(&position) {
                 Some(letter) if letter.queue.kind == OutboxKind::Timer => self.rearm(letter, now),
-                Some(letter) => self.put(position, letter.message, now),
+                Some(letter) => {
+                    self.put(position, letter.message, now);
+                    if let (Some(row), Some(queued_at)) =
+                        (self.outbox.get_mut(&position), self.dead_queued_at.remove(&position))
+                    {
+                        row.queued_at = queued_at;
+                    }
+                }
                 None => {}
             }
         }

@@ -149,6 +149,7 @@ impl State {
                 begun: waiting.attempts > 0 && waiting.last_error.is_none(),
                 wait: waiting.not_before.since(now),
                 behind_parked: partition.has_parked(queue, *position, &waiting.queued),
+                queued_at: waiting.queued_at,
             });
             Some(read.collect::<Vec<_>>())
         };
@@ -244,6 +245,7 @@ impl PartitionState {
             }
             QueueChange::Parked { attempts, error } => {
                 let queued = waiting.queued.clone();
+                self.dead_queued_at.insert(*position, waiting.queued_at);
                 self.outbox.remove(position);
                 let letter = DeadLetter {
                     queue: queue.clone(),

@@ -70,6 +70,8 @@ pub(super) struct PartitionState {
     pub(super) outbox: BTreeMap<QueuePosition, StoredRow>,
     /// The dead letters by position; a parked timer's position was drawn when it was parked.
     pub(super) dead: BTreeMap<QueuePosition, DeadLetter>,
+    /// The times at which rows were queued that are dead letters now.
+    pub(super) dead_queued_at: BTreeMap<QueuePosition, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ pub(super) struct StreamState {
 #[derive(Debug)]
 pub(super) struct StoredTimerRow {
     pub(super) timer: StoredTimer,
+    pub(super) armed_at: Timestamp,
     pub(super) attempts: u32,
     pub(super) last_error: Option<String>,
 }

@@ -290,6 +290,10 @@ impl EventStore for InMemoryEventStore {
         Ok(())
     }
 
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
     async fn now(&self) -> Result<Timestamp, StoreError> {
         Ok(self.locked().time.now())
     }

@@ -57,6 +57,7 @@ impl State {
             stream: armed.timer.stream.clone(),
             timer: armed_timer(&armed.timer),
             due: armed.timer.due,
+            armed_at: armed.armed_at,
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
             attempts: armed.attempts,
@@ -129,6 +130,7 @@ impl PartitionState {
                 content: row.content,
                 metadata: row.metadata,
             },
+            armed_at: now,
             attempts: 0,
             last_error: None,
         });
