@@ -7,6 +7,7 @@ mod error;
 mod instance;
 mod metrics;
 mod panic;
+mod spans;
 mod store;
 mod worker;
 
@@ -43,6 +44,7 @@ pub mod operations {
     pub use crate::app::reset_policy::{PolicyPosition, ResetPolicyError};
     pub use crate::app::stuck_instances::StuckInstance;
     pub use crate::app::unknown_messages::UnknownMessage;
+    pub use crate::metrics::{MetricDescription, MetricKind, descriptions as metrics};
     pub use crate::worker::bus::subscriptions::SubscriptionStatus;
     pub use crate::worker::projection::handle::{
         ProjectionHandle, ProjectionStatus, ProjectionWaitError,

@@ -29,6 +29,7 @@ use crate::environment::{SystemClock, SystemIds, SystemRng};
 use crate::instance::cache::Instances;
 use crate::instance::group_commit::GroupCommit;
 use crate::instance::in_progress::SendsInProgress;
+use crate::instance::measure::AggregateMetrics;
 use crate::instance::runtime::AggregateRuntime;
 use crate::settings::Settings;
 use crate::worker::bus::published_topic::{MapWith, PublishedTopic, Verbatim};
@@ -163,7 +164,13 @@ impl AppBuilder {
                 );
             }
             let instances = Arc::new(Instances::new(&shared.settings, Arc::clone(&shared.clock)));
-            let runtime = Arc::new(AggregateRuntime::<A> { shared, env, fingerprint, instances });
+            let runtime = Arc::new(AggregateRuntime::<A> {
+                shared,
+                env,
+                fingerprint,
+                instances,
+                metrics: AggregateMetrics::new::<A>(),
+            });
             let erased = Arc::new(AggregateRuntimeRef(Arc::clone(&runtime)));
             (TypeId::of::<A>(), runtime as _, erased as _)
         });

@@ -11,6 +11,7 @@ use composable_rust_core::{Aggregate, Id, Timestamp, Version};
 use tokio::sync::Notify;
 
 use crate::instance::mailbox::Instance;
+use crate::instance::measure::InstanceGauges;
 use crate::panic::{guarded, lock};
 use crate::settings::Settings;
 
@@ -28,6 +29,7 @@ pub(crate) struct Instances<A: Aggregate> {
     live: Mutex<LiveInstances<A>>,
     /// Ends the rest of the task that sweeps.
     used: Arc<Notify>,
+    gauges: InstanceGauges,
 }
 
 /// The size of an instance besides its state, in bytes.
@@ -100,6 +102,7 @@ impl<A: Aggregate> Instances<A> {
             clock,
             live: Mutex::new(live),
             used: Arc::new(Notify::new()),
+            gauges: InstanceGauges::new(A::NAME),
         }
     }
 
@@ -130,6 +133,7 @@ impl<A: Aggregate> Instances<A> {
             entry.used_at = now;
             let instance = Arc::clone(&entry.instance);
             self.evict_few(live, now);
+            self.gauges.set(live.by_id.len(), live.bytes);
             return instance;
         }
         let instance = Arc::new(Instance::new(id.clone(), self.mailbox_capacity));
@@ -140,6 +144,7 @@ impl<A: Aggregate> Instances<A> {
         live.by_id.insert(id.clone(), entry);
         live.by_use.insert(number, id.clone());
         self.evict_few(live, now);
+        self.gauges.set(live.by_id.len(), live.bytes);
         instance
     }
 
@@ -187,7 +192,9 @@ impl<A: Aggregate> Instances<A> {
     /// Updates the size of an instance whose state was loaded.
     pub(crate) fn weigh(&self, instance: &Instance<A>) {
         let bytes = weight(instance);
-        self.lock().weigh(&instance.id, bytes);
+        let mut live = self.lock();
+        live.weigh(&instance.id, bytes);
+        self.gauges.set(live.by_id.len(), live.bytes);
     }
 
     /// Weighs the instances used since the last sweep, and evicts those that are idle or too many.
@@ -214,6 +221,7 @@ impl<A: Aggregate> Instances<A> {
         let all = live.by_id.len();
         self.evict(&mut live, now, all);
         let live = &mut *live;
+        self.gauges.set(live.by_id.len(), live.bytes);
         live.is_swept = !live.by_id.is_empty();
         live.is_resting = live.is_swept && !was_used && live.weighed == live.uses;
         let first = live.by_use.first_key_value().and_then(|(_, id)| live.by_id.get(id))?;
@@ -270,6 +278,7 @@ impl<A: Aggregate> Instances<A> {
 impl<A: Aggregate> Drop for Instances<A> {
     fn drop(&mut self) {
         self.used.notify_one();
+        self.gauges.set(0, 0);
     }
 }
 

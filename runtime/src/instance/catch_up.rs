@@ -1,11 +1,14 @@
 //! Keeping the states in memory current: loading them, and reading what other processes append.
 
 use composable_rust_core::Aggregate;
+use composable_rust_core::store::EventStore as _;
+use tracing::Instrument as _;
 
 use crate::error::LoadError;
 use crate::instance::load::{LoadedState, load, page};
 use crate::instance::mailbox::Instance;
 use crate::instance::runtime::AggregateRuntime;
+use crate::spans;
 
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Returns the last committed state, loaded if it is not in memory, with
@@ -29,7 +32,12 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 (mailbox.next_arrival, mailbox.load_generation)
             };
             let stream = &instance.stream;
-            let loaded = load(&shared.store, &shared.codecs, stream, self.fingerprint).await;
+            let span = spans::load(shared.store.system(), stream);
+            let loading = load(&shared.store, &shared.codecs, stream, self.fingerprint);
+            let loaded = loading.instrument(span.clone()).await;
+            if let Err(error) = &loaded {
+                spans::failed(&span, if error.is_transient() { "unavailable" } else { "stuck" });
+            }
             match &loaded {
                 Err(error) if error.is_transient() => {}
                 Err(error) => {
@@ -65,7 +73,9 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             };
             let _permit = self.shared.loads.acquire().await;
-            let (tail, is_all) = page(&self.shared.store, &instance.stream, after).await?;
+            let store = &self.shared.store;
+            let span = spans::load(store.system(), &instance.stream);
+            let (tail, is_all) = page(store, &instance.stream, after).instrument(span).await?;
             // A partial page confirms nothing: the stream may have grown since its first page.
             let fresh_until = if is_all { fresh_until } else { 0 };
             if instance.catch_up(&self.shared.codecs, &tail, fresh_until, generation)? && is_all {

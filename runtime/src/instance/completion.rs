@@ -11,7 +11,6 @@ use crate::instance::inbox::{is_same, stored_result};
 use crate::instance::mailbox::Instance;
 use crate::instance::message::{CommandOutcome, MailboxEntry, SubmitError, SubmitResult};
 use crate::instance::runtime::AggregateRuntime;
-use crate::metrics::DUPLICATES_IGNORED;
 
 /// The outcomes of a batch after its append.
 pub(crate) struct Outcomes<A: Aggregate> {
@@ -31,7 +30,11 @@ impl<A: Aggregate> Outcomes<A> {
     ) {
         for (entry, outcome) in std::mem::take(entries).into_iter().zip(&self.by_command) {
             if selects(&entry, outcome) {
-                entry.complete(self.result(outcome));
+                let result = self.result(outcome);
+                match outcome {
+                    CommandOutcome::DuplicateOf(_) => entry.complete_duplicate(result),
+                    _ => entry.complete(result),
+                }
             } else {
                 entries.push(entry);
             }
@@ -98,15 +101,16 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 continue;
             };
             self.shared.duplicates_ignored.fetch_add(1, Ordering::Relaxed);
-            DUPLICATES_IGNORED.increment([A::NAME]);
+            self.metrics.duplicates.increment(1);
             // Without a digest the message id is unique: no other command can have made the entry.
             let digest = entry.pending.digest;
             let is_same = digest.is_none_or(|digest| is_same(digest, stored.digest));
-            entry.complete(if is_same {
-                stored_result::<A>(&self.shared.codecs, &instance.stream, stored)
+            if is_same {
+                let codecs = &self.shared.codecs;
+                entry.complete_duplicate(stored_result::<A>(codecs, &instance.stream, stored));
             } else {
-                Err(SendError::KeyReused.into())
-            });
+                entry.complete(Err(SendError::KeyReused.into()));
+            }
         }
     }
 

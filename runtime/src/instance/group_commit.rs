@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::backoff::Backoff;
 use crate::environment::{SystemClock, SystemRng};
+use crate::instance::measure::AppendMetrics;
 use crate::panic::lock;
 use crate::settings::Settings;
 
@@ -35,6 +36,7 @@ struct Inner {
     settings: Settings,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
+    metrics: Arc<AppendMetrics>,
 }
 
 struct QueuedAppend {
@@ -62,7 +64,8 @@ impl GroupCommit {
     ) -> Self {
         let log = store.log();
         let writers = (0..log.partitions).map(|_| Mutex::new(None)).collect();
-        Self(Arc::new(Inner { store, log, writers, settings, clock, rng }))
+        let metrics = Arc::default();
+        Self(Arc::new(Inner { store, log, writers, settings, clock, rng, metrics }))
     }
 
     /// Appends in one batch with the other appends that wait for the partition. Waits while the
@@ -106,6 +109,7 @@ impl GroupCommit {
                 store: self.0.store.clone(),
                 clock: Arc::clone(&self.0.clock),
                 rng: Arc::clone(&self.0.rng),
+                metrics: Arc::clone(&self.0.metrics),
             },
             settings: self.0.settings.clone(),
             postponed: Arc::new(Semaphore::new(MAX_POSTPONED)),
@@ -132,6 +136,7 @@ struct Sender {
     store: SharedEventStore,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
+    metrics: Arc<AppendMetrics>,
 }
 
 struct Writer {
@@ -313,7 +318,11 @@ impl Sender {
 
     /// Returns the outcomes of a batch; `None` if they are unknown.
     async fn send(&self, batch: &Batch) -> Option<Result<Vec<AppendOutcome>, StoreError>> {
-        match self.store.append_events(self.partition, &batch.appends).await {
+        let started = self.clock.monotonic();
+        let appended = self.store.append_events(self.partition, &batch.appends).await;
+        let duration = self.clock.monotonic().saturating_sub(started);
+        self.metrics.appended(&batch.appends, &appended, duration);
+        match appended {
             Err(error) if error.is_transient() => {
                 let cause = std::error::Error::source(&error);
                 tracing::warn!(

@@ -4,6 +4,7 @@ use composable_rust_core::message::Incoming;
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::{Aggregate, Message, MessageId, Receipt, Version};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::Span;
 
 use crate::error::SendError;
 use crate::instance::in_progress::InProgress;
@@ -37,11 +38,13 @@ impl<C> PendingCommand<C> {
 /// A pending command in a mailbox.
 pub(crate) struct MailboxEntry<A: Aggregate> {
     pub(crate) pending: PendingCommand<A::Command>,
-    pub(crate) result: oneshot::Sender<SubmitResult<A>>,
+    pub(crate) result: oneshot::Sender<Completion<A>>,
     /// The arrival number, see [`Mailbox::next_arrival`](crate::instance::mailbox::Mailbox).
     pub(crate) arrival: u64,
     /// The registration of the send, if a second one with its key must not wait for it.
     pub(crate) in_progress: Option<InProgress>,
+    /// The span in which the command was submitted.
+    pub(crate) span: Span,
     /// The entry's share of the mailbox's capacity.
     pub(crate) _capacity: OwnedSemaphorePermit,
 }
@@ -49,9 +52,18 @@ pub(crate) struct MailboxEntry<A: Aggregate> {
 impl<A: Aggregate> MailboxEntry<A> {
     /// Passes the result to the caller, if the caller still waits.
     pub(crate) fn complete(self, result: SubmitResult<A>) {
+        self.pass(Completion { result, is_duplicate: false });
+    }
+
+    /// Passes the result of an earlier command of which this one is a duplicate.
+    pub(crate) fn complete_duplicate(self, result: SubmitResult<A>) {
+        self.pass(Completion { result, is_duplicate: true });
+    }
+
+    fn pass(self, completion: Completion<A>) {
         // First, so that the caller can send again as soon as it has the result.
         drop(self.in_progress);
-        let _ = self.result.send(result);
+        let _ = self.result.send(completion);
     }
 }
 
@@ -88,6 +100,20 @@ impl<A: Aggregate> CommandOutcome<A> {
 
 /// The result of [`AggregateRuntime::submit`](crate::instance::runtime::AggregateRuntime).
 pub(crate) type SubmitResult<A> = Result<Receipt, SubmitError<<A as Aggregate>::Rejection>>;
+
+/// The result of a command, as its caller gets it.
+pub(crate) struct Completion<A: Aggregate> {
+    pub(crate) result: SubmitResult<A>,
+    /// `true` if the result is that of an earlier command.
+    pub(crate) is_duplicate: bool,
+}
+
+impl<A: Aggregate> Completion<A> {
+    /// Returns the completion of a command that has no outcome.
+    pub(crate) fn without_outcome(error: SubmitError<A::Rejection>) -> Self {
+        Self { result: Err(error), is_duplicate: false }
+    }
+}
 
 /// The reason why a submitted command has no receipt.
 #[derive(Debug)]

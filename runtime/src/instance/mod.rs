@@ -13,6 +13,7 @@ pub(crate) mod in_progress;
 pub(crate) mod inbox;
 pub(crate) mod load;
 pub(crate) mod mailbox;
+pub(crate) mod measure;
 pub(crate) mod message;
 pub(crate) mod process;
 pub(crate) mod receive;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use composable_rust_core::queue::ArmedTimer;
-use composable_rust_core::store::{Append, AppendOutcome, StoreError};
+use composable_rust_core::store::{Append, AppendOutcome, EventStore as _, StoreError};
 use composable_rust_core::{Aggregate, Id, StreamId, Version};
+use tracing::{Instrument as _, Span};
 
 use crate::backoff::Backoff;
 use crate::error::SendError;
@@ -16,6 +17,7 @@ use crate::instance::load::LoadedState;
 use crate::instance::mailbox::Instance;
 use crate::instance::message::{CommandOutcome, MailboxEntry, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
+use crate::spans;
 
 /// The outcome of one attempt to commit a batch.
 enum AttemptOutcome {
@@ -77,7 +79,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             }
             let base = tokio::select! {
                 biased;
-                base = self.committed(instance) => base,
+                base = self.committed(instance).instrument(entries[0].span.clone()) => base,
                 () = callers_left(&mut entries) => return,
             };
             let (base, fresh_until) = match base {
@@ -175,7 +177,8 @@ impl<A: Aggregate> AggregateRuntime<A> {
     ) -> DecidedBatch<A> {
         let context = self.decide_context(&instance.id, &instance.stream);
         let commands: Vec<_> = entries.iter().map(|entry| &entry.pending).collect();
-        let batch = decide(&context, base, &commands);
+        let span = spans::decide(&instance.stream, &spans_of(entries));
+        let batch = span.in_scope(|| decide(&context, base, &commands));
         instance.put_back(entries.split_off(batch.outcomes.len()));
         batch
     }
@@ -251,6 +254,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 done_or(entries, AttemptOutcome::Conflict)
             }
             AppendOutcome::Conflict { actual } => {
+                self.metrics.conflicts.increment(1);
                 self.check_conflict(instance, before, actual).await;
                 AttemptOutcome::Conflict
             }
@@ -269,15 +273,25 @@ impl<A: Aggregate> AggregateRuntime<A> {
         append: Append,
         entries: &mut [MailboxEntry<A>],
     ) -> Option<Result<AppendOutcome, StoreError>> {
+        let system = self.shared.store.system();
+        let span = spans::append(system, &append.stream, append.events.len(), &spans_of(entries));
         let appended = async {
             self.shared.before_append().await?;
             self.shared.writer.append(append).await
         };
-        tokio::select! {
+        let appended = appended.instrument(span.clone());
+        let outcome = tokio::select! {
             biased;
             outcome = appended => Some(outcome),
             () = callers_left(entries) => None,
+        };
+        match &outcome {
+            Some(Ok(AppendOutcome::Conflict { .. })) => spans::failed(&span, "conflict"),
+            Some(Ok(_)) | None => {}
+            Some(Err(StoreError::Invalid(_))) => spans::failed(&span, "invalid"),
+            Some(Err(StoreError::Unavailable(_))) => spans::failed(&span, "unavailable"),
         }
+        outcome
     }
 
     /// Drops the state, and the snapshots above `actual`, if the log has lost events.
@@ -293,6 +307,11 @@ impl<A: Aggregate> AggregateRuntime<A> {
             instance.forget();
         }
     }
+}
+
+/// Returns the spans of the commands.
+fn spans_of<A: Aggregate>(entries: &[MailboxEntry<A>]) -> Vec<&Span> {
+    entries.iter().map(|entry| &entry.span).collect()
 }
 
 /// Completes the commands of stale timers; the others stay in `entries`.

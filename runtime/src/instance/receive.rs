@@ -8,6 +8,7 @@ use composable_rust_core::event::ERASED;
 use composable_rust_core::message::{Incoming, RawReply};
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::{Aggregate, Id, Message, MessageId, Metadata, StreamId};
+use tracing::Instrument as _;
 
 use crate::app::unknown_messages::NewerCode;
 use crate::error::{LoadError, SendError, error_chain};
@@ -17,6 +18,7 @@ use crate::instance::load::load;
 use crate::instance::message::{CommandOutcome, PendingCommand, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
 use crate::panic::guarded;
+use crate::spans;
 use crate::worker::outcome::{Delivered, Failure};
 
 /// A message on its way to an instance, as it is stored.
@@ -42,12 +44,21 @@ impl<A: Aggregate> AggregateRuntime<A> {
         message: &InboundMessage,
     ) -> Result<Delivered, Failure> {
         // The content may be erased with the sender's stream.
-        let Some((id, pending)) = self.accept(message)? else { return Ok(Delivered::Handled) };
+        let Some((id, mut pending)) = self.accept(message)? else { return Ok(Delivered::Handled) };
+        let name = pending.command.kind().name;
+        let span = spans::process(name, &message.stream, &message.metadata);
+        let traceparent = &mut pending.incoming.metadata.traceparent;
+        *traceparent = spans::carried(&span, traceparent.take());
         let within = self.shared.settings.default_deadline;
-        match self.submit(&id, pending, None, within).await {
+        let submitted = self.submit(&id, pending, None, within).instrument(span.clone());
+        let delivered = match submitted.await {
             Ok(_) => Ok(Delivered::Handled),
             Err(error) => delivery_outcome(error),
+        };
+        if let Err(failure) = &delivered {
+            spans::failed(&span, failure.kind());
         }
+        delivered
     }
 
     /// Decides a message on a copy of the instance's state. Nothing is changed.

@@ -8,6 +8,7 @@ use composable_rust_core::{Aggregate, Id};
 use crate::app::context::AppContext;
 use crate::instance::cache::Instances;
 use crate::instance::mailbox::Instance;
+use crate::instance::measure::AggregateMetrics;
 
 /// The runtime of one aggregate type in an app.
 ///
@@ -19,6 +20,7 @@ pub(crate) struct AggregateRuntime<A: Aggregate> {
     pub(crate) env: A::Environment,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) instances: Arc<Instances<A>>,
+    pub(crate) metrics: AggregateMetrics,
 }
 
 impl<A: Aggregate> AggregateRuntime<A> {

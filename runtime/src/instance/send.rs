@@ -10,11 +10,13 @@ use composable_rust_core::message::Incoming;
 use composable_rust_core::{
     Aggregate, CorrelationId, Id, Message, MessageId, Metadata, Receipt, Version,
 };
+use tracing::{Instrument as _, Span};
 
 use crate::error::SendError;
 use crate::instance::inbox::digest;
 use crate::instance::message::{PendingCommand, SubmitError};
 use crate::instance::runtime::AggregateRuntime;
+use crate::spans;
 
 /// A command that is not sent yet; await it to send it.
 #[must_use = "nothing is sent until it is awaited"]
@@ -138,17 +140,24 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         let within = self.within.unwrap_or(shared.settings.default_deadline);
         let (runtime, id) = (self.runtime, self.id);
         let exclusive = self.unless_in_progress && self.key.is_some();
-        let pending = self.pending()?;
+        let span = spans::send(self.command.kind().name, &id.stream(), self.traceparent.as_deref());
+        let pending = self.pending(&span)?;
         let in_progress = if exclusive {
             let begun = shared.in_progress.begin(id.stream(), pending.message_id());
             Some(begun.ok_or(SendError::InProgress)?)
         } else {
             None
         };
-        runtime.submit(id, pending, in_progress, within).await.map_err(send_error)
+        let submitted = runtime.submit(id, pending, in_progress, within);
+        let result = submitted.instrument(span.clone()).await.map_err(send_error);
+        match &result {
+            Ok(_) | Err(SendError::Rejected(_)) => {}
+            Err(error) => spans::failed(&span, error.code()),
+        }
+        result
     }
 
-    fn pending(self) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {
+    fn pending(self, span: &Span) -> Result<PendingCommand<A::Command>, SendError<A::Rejection>> {
         let shared = &self.runtime.shared;
         let (message_id, digest) = match &self.key {
             Some(key) => {
@@ -165,7 +174,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
             causation_id: message_id.0,
             user: self.user,
             user_from: None,
-            traceparent: self.traceparent,
+            traceparent: spans::carried(span, self.traceparent),
             return_addresses: Vec::new(),
             reply: None,
             follower: None,

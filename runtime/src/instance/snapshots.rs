@@ -10,7 +10,7 @@ use crate::app::context::AppContext;
 use crate::instance::load::{LoadedState, decode_state};
 use crate::instance::mailbox::Instance;
 use crate::instance::runtime::AggregateRuntime;
-use crate::metrics::UNFIT_SNAPSHOTS;
+use crate::metrics::SNAPSHOT_FAILURES;
 
 /// The retention of snapshots of other code versions, for a deploy that is rolled back.
 const FOREIGN_SNAPSHOT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -84,13 +84,14 @@ impl<A: Aggregate> AggregateRuntime<A> {
                 }
             }
             Err(SnapshotError::Unavailable(error)) => {
+                SNAPSHOT_FAILURES.increment([A::NAME, "unavailable"]);
                 tracing::warn!(
                     ?stream, %version, %error,
                     "failed to save a snapshot; retrying after the interval"
                 );
             }
             Err(SnapshotError::Unfit(reason)) => {
-                UNFIT_SNAPSHOTS.increment([A::NAME]);
+                SNAPSHOT_FAILURES.increment([A::NAME, "unfit"]);
                 instance.lock().unfit_snapshots += 1;
                 tracing::warn!(
                     ?stream, %version, reason,

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::{Aggregate, Id};
+use composable_rust_core::{Aggregate, Id, Message as _};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::instance::in_progress::InProgress;
-use crate::instance::message::{MailboxEntry, PendingCommand, SubmitError, SubmitResult};
+use crate::instance::message::{
+    Completion, MailboxEntry, PendingCommand, SubmitError, SubmitResult,
+};
 use crate::instance::runtime::AggregateRuntime;
 
 impl<A: Aggregate> AggregateRuntime<A> {
@@ -26,12 +29,17 @@ impl<A: Aggregate> AggregateRuntime<A> {
         in_progress: Option<InProgress>,
         within: Duration,
     ) -> SubmitResult<A> {
-        let deadline = self.shared.clock.sleep(within);
-        tokio::select! {
+        let clock = &self.shared.clock;
+        let (started, command) = (clock.monotonic(), pending.command.kind().name);
+        let deadline = clock.sleep(within);
+        let completion = tokio::select! {
             biased;
-            result = self.complete(id, pending, in_progress) => result,
-            () = deadline => Err(SubmitError::DeadlinePassed),
-        }
+            completion = self.complete(id, pending, in_progress) => completion,
+            () = deadline => Completion::without_outcome(SubmitError::DeadlinePassed),
+        };
+        let duration = clock.monotonic().saturating_sub(started);
+        self.metrics.completed(command, &completion, duration);
+        completion.result
     }
 
     async fn complete(
@@ -39,12 +47,15 @@ impl<A: Aggregate> AggregateRuntime<A> {
         id: &Id<A>,
         pending: PendingCommand<A::Command>,
         in_progress: Option<InProgress>,
-    ) -> SubmitResult<A> {
+    ) -> Completion<A> {
         let instance = self.instance(id);
-        let capacity = Arc::clone(&instance.capacity).acquire_owned().await;
-        let capacity = capacity.map_err(|_| SubmitError::ShuttingDown)?;
+        let Ok(capacity) = Arc::clone(&instance.capacity).acquire_owned().await else {
+            return Completion::without_outcome(SubmitError::ShuttingDown);
+        };
         let (result, completed) = oneshot::channel();
-        let entry = MailboxEntry { pending, result, arrival: 0, in_progress, _capacity: capacity };
+        let span = Span::current();
+        let entry =
+            MailboxEntry { pending, result, arrival: 0, in_progress, span, _capacity: capacity };
         if instance.push(entry) {
             let runtime = Arc::clone(self);
             self.shared.tasks.spawn(async move { runtime.drain(&instance).await });
@@ -52,6 +63,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
             // A caller that waits does not keep the instance in memory.
             drop(instance);
         }
-        completed.await.unwrap_or(Err(SubmitError::DrainFailed))
+        let failed = |_| Completion::without_outcome(SubmitError::DrainFailed);
+        completed.await.unwrap_or_else(failed)
     }
 }

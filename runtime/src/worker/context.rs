@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::context::AppContext;
 use crate::app::unknown_messages::{Encounter, NewerCode, SeenAt};
 use crate::panic::lock;
+use crate::worker::deliveries::DeliveryMetrics;
 use crate::worker::leases::Leases;
 use crate::worker::log_limit::LogLimit;
 use crate::worker::queue_bounds::QueueBounds;
@@ -30,6 +31,7 @@ pub(crate) struct WorkerContext {
     pub(crate) stop: CancellationToken,
     log_limit: Mutex<LogLimit>,
     queue_bounds: QueueBounds,
+    pub(crate) deliveries: DeliveryMetrics,
 }
 
 impl WorkerContext {
@@ -40,7 +42,8 @@ impl WorkerContext {
         stop: CancellationToken,
     ) -> Self {
         let (log_limit, queue_bounds) = (Mutex::default(), QueueBounds::default());
-        Self { shared, leases, wake, stop, log_limit, queue_bounds }
+        let deliveries = DeliveryMetrics::default();
+        Self { shared, leases, wake, stop, log_limit, queue_bounds, deliveries }
     }
 
     pub(crate) fn store(&self) -> &SharedEventStore {

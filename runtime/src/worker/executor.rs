@@ -6,18 +6,21 @@ use std::sync::Arc;
 use composable_rust_core::message::ReplyOutcome;
 use composable_rust_core::queue::{OutboxKind, OutboxMessage, OutboxRow};
 use composable_rust_core::store::AppendOutcome;
-use composable_rust_core::{MessageId, StreamId};
+use composable_rust_core::{MessageId, Metadata, StreamId};
+use tracing::{Instrument as _, Span};
 
 use crate::app::registry::Registry;
 use crate::instance::effects::BUS_TARGET;
 use crate::instance::receive::InboundMessage;
+use crate::metrics::GATEWAY_CALL_DURATION;
+use crate::spans;
 use crate::worker::bus::connection::BusConnection;
 use crate::worker::bus::received::{RECEIVED, receive_again};
 use crate::worker::bus::sender::send;
 use crate::worker::context::WorkerContext;
 use crate::worker::dead_letters::{FORWARDED_DIGEST, record_in_inbox};
 use crate::worker::outbox::execution::{CallHealth, Execution, RowExecutor};
-use crate::worker::outbox::gateway::RegisteredGateway;
+use crate::worker::outbox::gateway::{CallResponse, RegisteredGateway};
 use crate::worker::outcome::{Delivered, Failure};
 use crate::worker::policy::registered::ErasedPolicy;
 use crate::worker::projection::registered::ErasedProjection;
@@ -42,6 +45,17 @@ impl RowExecutor for Executor {
         if row.behind_parked {
             return Execution::without_call(Ok(Vec::new()));
         }
+        let span = spans::row(row, self.context.clock().now());
+        let execution = self.execute_row(row).instrument(span.clone()).await;
+        if let Err(failure) = &execution.result {
+            spans::failed(&span, failure.kind());
+        }
+        execution
+    }
+}
+
+impl Executor {
+    async fn execute_row(&self, row: &OutboxRow) -> Execution {
         let is_remote = || self.context.shared.remote.contains(&*row.queue.target);
         Execution::without_call(match row.queue.kind {
             OutboxKind::Dispatch | OutboxKind::Bulk if is_remote() => self.forward(row).await,
@@ -58,9 +72,7 @@ impl RowExecutor for Executor {
             }
         })
     }
-}
 
-impl Executor {
     fn bus(&self) -> Result<&BusConnection, Failure> {
         self.bus.as_deref().ok_or_else(|| Failure::Unavailable("the app has no bus".to_owned()))
     }
@@ -117,18 +129,24 @@ impl Executor {
         };
         // Metadata is read before the call: without it, the response could not be delivered.
         let metadata = match metadata(&row.message.row.metadata) {
-            Ok(Some(metadata)) => metadata,
+            Ok(Some(metadata)) => {
+                let traceparent = spans::carried(&Span::current(), metadata.traceparent);
+                Metadata { traceparent, ..metadata }
+            }
             Ok(None) => return Execution::without_call(Ok(Vec::new())),
             Err(failure) => return Execution::without_call(Err(failure)),
         };
-        let timeout = registered.timeout;
-        let called = tokio::select! {
+        let (timeout, started) = (registered.timeout, self.context.now());
+        let (called, is_timeout) = tokio::select! {
             biased;
-            called = registered.gateway.call(self.context.shared.storage(), row) => called,
+            called = registered.gateway.call(self.context.shared.storage(), row) => (called, false),
             () = self.context.clock().sleep(timeout) => {
-                Err(Failure::Failed(format!("no response within {timeout:?}")))
+                (Err(Failure::Failed(format!("no response within {timeout:?}"))), true)
             }
         };
+        let outcome = if is_timeout { "timeout" } else { call_outcome(&called) };
+        let duration = self.context.now().saturating_sub(started);
+        GATEWAY_CALL_DURATION.of([target, outcome]).record(duration);
         let reply = |outcome, content| reply_to(&row.message, metadata, target, outcome, content);
         match called {
             Ok((outcome, content)) => {
@@ -178,6 +196,17 @@ impl Executor {
             // The event was erased.
             None => Ok(Vec::new()),
         }
+    }
+}
+
+/// Returns the outcome of a call that did not time out, as its metric names it.
+fn call_outcome(called: &Result<CallResponse, Failure>) -> &'static str {
+    match called {
+        Ok((ReplyOutcome::Failed, _)) => "failed",
+        Ok(_) => "done",
+        Err(Failure::Unavailable(_)) => "unreachable",
+        Err(Failure::Poison(_) | Failure::NeedsNewerCode(_)) => "undecodable",
+        Err(_) => "error",
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::shares::{missing, plan, was_left};
+use crate::metrics::{LEASES_HELD, LEASES_MISSING};
 use crate::panic::lock;
 use crate::worker::worker_id::WorkerId;
 
@@ -335,6 +336,7 @@ impl Leases {
         let (holder, ttl) = (self.0.holder, self.0.ttl);
         let changes = changes.collect();
         let round = LeaseRequest { holder, workers: Vec::new(), ttl, min_epoch: 0, changes };
+        LEASES_HELD.set_count([], 0);
         self.0.store.change_leases(&round).await?;
         Ok(())
     }
@@ -498,6 +500,8 @@ impl Leases {
         state.missing = missing;
         let count = state.held.len();
         drop(state);
+        LEASES_HELD.set_count([], count as u64);
+        LEASES_MISSING.set_count([], missing as u64);
         if moved {
             self.changed();
         }

@@ -37,6 +37,19 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Returns the name of the kind of failure, as metrics and spans hold it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "failed",
+            Self::Unavailable(_) => "unavailable",
+            Self::Stuck(_) => "stuck",
+            Self::Poison(_) => "poison",
+            Self::Crashed { .. } => "crashed",
+            Self::NeedsNewerCode(_) => "unknown",
+            Self::Fenced | Self::StaleEpoch(_) | Self::LogRewound(_) => "fenced",
+        }
+    }
+
     /// Returns [`NeedsNewerCode`](Self::NeedsNewerCode) for what is not registered in this process.
     pub(crate) fn unregistered(kind: &str, name: &str) -> Self {
         Self::NeedsNewerCode(NewerCode::unregistered(kind, name))

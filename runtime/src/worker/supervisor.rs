@@ -32,6 +32,7 @@ use crate::worker::executor::Executor;
 use crate::worker::follower::Follower;
 use crate::worker::inbox_pruner::prune;
 use crate::worker::leases::Leases;
+use crate::worker::log_gauges::report_log;
 use crate::worker::outbox::dispatcher::Dispatcher;
 use crate::worker::outbox::gateway::RegisteredGateway;
 use crate::worker::policy::consumer::PolicyHandler;
@@ -39,6 +40,7 @@ use crate::worker::policy::follower::PolicyFollower;
 use crate::worker::policy::registered::{PolicySource, RegisteredPolicy};
 use crate::worker::projection::gauges;
 use crate::worker::projection::registered::{self, ErasedProjection};
+use crate::worker::store_gauges::report_store;
 use crate::worker::timers::Timers;
 use crate::worker::unserved_queues::{report_unserved, retry_overridden};
 use crate::worker::wakeup::wake;
@@ -203,6 +205,12 @@ impl WorkerSet {
         spawn(&workers, &context, "inbox pruner", prune);
         spawn(&workers, &context, "unserved queues", report_unserved);
         spawn(&workers, &context, "overridden events", retry_overridden);
+        spawn(&workers, &context, "store gauges", report_store);
+        let followed = self.policies_of_log(registry);
+        let followed: Vec<String> = followed.map(|(name, ..)| name.to_owned()).collect();
+        spawn(&workers, &context, "log gauges", move |context| {
+            report_log(context, followed.clone())
+        });
         for policy in &self.policies {
             start_policy(policy, registry, &context, bus.as_ref(), &workers);
         }

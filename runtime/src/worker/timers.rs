@@ -12,12 +12,16 @@ use composable_rust_core::store::{EventStore as _, StoreError};
 use composable_rust_core::{StreamId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::app::registry::Registry;
 use crate::instance::receive::InboundMessage;
+use crate::metrics::MESSAGES_PARKED;
 use crate::panic::guarded_future;
+use crate::spans;
 use crate::worker::context::{UNTIL_WOKEN, WorkerContext};
 use crate::worker::dead_letters::{DECISION_POLL_INTERVAL, carry_out, decided, decision_interval};
+use crate::worker::deliveries::queue_label;
 use crate::worker::leases::HeldLease;
 use crate::worker::outcome::{Delivered, Failure, truncate_error};
 use crate::worker::quarantine::{Quarantine, Suspicion, backoff_of_begun};
@@ -226,7 +230,16 @@ impl Timers {
             }
             let (context, registry) = (Arc::clone(&self.context), self.registry.clone());
             self.running.spawn(async move {
-                let result = attempt(&context, &registry, &held, &timer, suspicion).await;
+                // A retry has another deadline.
+                let is_first = timer.attempts == 0;
+                let lateness = is_first.then(|| context.clock().now().since(timer.due));
+                let span = spans::timer(&timer, context.clock().now());
+                let attempt = attempt(&context, &registry, &held, &timer, suspicion);
+                let result = attempt.instrument(span.clone()).await;
+                if let Err(failure) = &result {
+                    spans::failed(&span, failure.kind());
+                }
+                context.deliveries.fired(timer.stream.category(), &result, lateness);
                 FiredTimer { timer, held, suspicion, result }
             });
         }
@@ -467,6 +480,7 @@ fn executor(timer: &DueTimer) -> (OutboxKind, String) {
 fn parked(timer: &DueTimer, attempts: u32, error: String) -> QueueChange {
     let error = truncate_error(error);
     let (stream, id) = (&timer.stream, &timer.timer.id);
+    MESSAGES_PARKED.increment([&queue_label(OutboxKind::Timer, stream.category())]);
     tracing::error!(?stream, id, attempts, error, "a timer cannot be fired; parking it");
     QueueChange::Parked { attempts, error: Some(error) }
 }

@@ -11,6 +11,7 @@ mod idempotency;
 mod loads;
 mod logged;
 mod projections;
+mod recorded;
 mod store;
 mod till;
 mod worker;

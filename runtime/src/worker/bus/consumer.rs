@@ -2,6 +2,7 @@
 
 mod enqueue;
 mod group_checkpoints;
+mod lag;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,8 +15,10 @@ use composable_rust_core::queue::{OutboxMessage, Queue};
 use composable_rust_core::store::StoreError;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use crate::error::error_chain;
+use crate::spans;
 use crate::worker::bus::connection::BusConnection;
 use crate::worker::context::WorkerContext;
 use crate::worker::outcome::Failure;
@@ -252,11 +255,19 @@ impl<H: DeliveryHandler> Consumer<H> {
                     next = deliveries.next().now_or_never();
                 }
             }
+            let has_all = batch.len() < MAX_BATCH;
             let batch = self.admitted(batch, &mut pending).await.map_err(store_text)?;
             if !batch.is_empty() {
+                self.report_lag(&batch);
                 self.count_partitions(&batch, &mut counts).await.map_err(store_text)?;
-                self.queue(batch).await;
+                let span = spans::poll(&self.group, &batch);
+                self.queue(batch).instrument(span).await;
                 *failures = 0;
+            }
+            let waiting = pending.values().filter_map(|of| of.deliveries.front());
+            let late = self.report_lag(waiting);
+            if has_all {
+                self.report_no_lag(&topics, &late);
             }
         }
     }

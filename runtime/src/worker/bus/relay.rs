@@ -15,8 +15,11 @@ use composable_rust_core::queue::{
 use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{StreamId, Version};
 use futures_util::TryStreamExt as _;
+use tracing::Instrument as _;
 
 use crate::error::error_chain;
+use crate::metrics::MESSAGES_PARKED;
+use crate::spans;
 use crate::worker::bus::connection::BusConnection;
 use crate::worker::bus::parked_streams::ParkedStreams;
 use crate::worker::bus::published_topic::PublishedTopic;
@@ -163,8 +166,13 @@ impl Relay {
         messages: Vec<BusMessage>,
         position: Option<ResumePosition>,
     ) -> Result<Publication, Failure> {
-        let count = messages.len();
-        match open.publisher.publish_batch(messages, position).await {
+        let (count, span) = (messages.len(), spans::publish(&messages));
+        let published = open.publisher.publish_batch(messages, position);
+        let published = published.instrument(span.clone()).await;
+        if let Err(error) = &published {
+            spans::failed(&span, publish_error_kind(error));
+        }
+        match published {
             Ok(()) => {
                 let offset = position.map(|position| position.offset);
                 open.published = offset.unwrap_or(open.published);
@@ -191,6 +199,7 @@ impl Relay {
     /// Parks a stream before an event.
     async fn park(&mut self, event: &StoredEvent, error: String) -> Result<(), Failure> {
         report(&self.published, event, &error);
+        MESSAGES_PARKED.increment([&self.name]);
         let row = self.parked.row(self.context.shared.log.id, &event.stream, event.version);
         let rows = std::slice::from_ref(&row);
         self.context.store().park(event.position.partition, rows, &truncate_error(error)).await?;
@@ -325,6 +334,16 @@ impl Relay {
         tracing::info!(relay = self.name, partition, "publishing the log from its start again");
         self.put_back(OpenPublisher { publisher, published: 0, used: self.context.now(), slot });
         Ok(())
+    }
+}
+
+/// Returns the name of the kind of an error, as spans hold it.
+fn publish_error_kind(error: &PublishError) -> &'static str {
+    match error {
+        PublishError::Invalid(_) => "invalid",
+        PublishError::Rejected(_) => "rejected",
+        PublishError::Unavailable(_) => "unavailable",
+        PublishError::Fenced => "fenced",
     }
 }
 

@@ -6,10 +6,15 @@
 
 use std::time::Duration;
 
+use composable_rust_core::Metadata;
 use composable_rust_core::bus::{EventBus as _, PublishError};
 use composable_rust_core::queue::{OutboxMessage, OutboxRow};
+use composable_rust_core::store::NewOutboxRow;
+use tracing::Span;
 
 use crate::error::error_chain;
+use crate::instance::effects::metadata_json;
+use crate::spans;
 use crate::worker::bus::connection::BusConnection;
 use crate::worker::bus::envelope::{effect_message, excess};
 use crate::worker::context::WorkerContext;
@@ -27,10 +32,16 @@ pub(crate) async fn send(
     row: &OutboxRow,
 ) -> Result<Vec<OutboxMessage>, Failure> {
     let (sender, row) = (&row.message.sender, &row.message.row);
-    if metadata(&row.metadata)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let message = effect_message(&context.shared.log, sender, row);
+    let Some(metadata) = metadata(&row.metadata)? else { return Ok(Vec::new()) };
+    // The recipient's span continues from that of this row.
+    let traceparent = spans::carried(&Span::current(), metadata.traceparent.clone());
+    let message = if traceparent == metadata.traceparent {
+        effect_message(&context.shared.log, sender, row)
+    } else {
+        let metadata = metadata_json(&Metadata { traceparent, ..metadata });
+        let row = NewOutboxRow { metadata, ..row.clone() };
+        effect_message(&context.shared.log, sender, &row)
+    };
     if let Some(error) = excess(&message, bus.bus.max_payload_bytes()) {
         return Err(Failure::Poison(error));
     }

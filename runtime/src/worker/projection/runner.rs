@@ -12,10 +12,12 @@ use composable_rust_core::queue::{Checkpoint, OutboxKind, Queue};
 use composable_rust_core::store::{EventStore as _, StoreError};
 use composable_rust_core::{Position, Projection, StreamId, Version};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use self::failures::Failures;
 use crate::instance::load::size;
+use crate::spans;
 use crate::worker::context::{UNTIL_WOKEN, WorkerContext};
 use crate::worker::follower::compare_with_log;
 use crate::worker::leases::HeldLease;
@@ -206,8 +208,15 @@ where
         let bytes = events.iter().map(size).sum();
         self.page.was_read(bytes, events.len() >= self.page.rows());
         events.sort_by_key(|event| event.position);
-        self.project_page(&events).await?;
-        Ok(!events.is_empty())
+        if events.is_empty() {
+            return Ok(false);
+        }
+        let span = spans::project(P::NAME, &events);
+        let projected = self.project_page(&events).instrument(span.clone()).await;
+        if let Err(RunFailure { failure, .. }) = &projected {
+            spans::failed(&span, failure.kind());
+        }
+        projected.map(|()| true)
     }
 
     fn may_continue(&self) -> bool {

@@ -1,65 +1,34 @@
 //! The gauges of projections.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use composable_rust_core::queue::Outbox as _;
 use composable_rust_testing::{Fault, FaultyEventStore};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
+
+use crate::recorded::Recorded;
 
 use super::{AddUp, Model, deposit, failure, handle, pass, process, settle, store};
 
-/// The last value of each gauge.
-#[derive(Default)]
-struct Gauges(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+const SECONDS: &str = "projection_lag_seconds{projection=totals}";
+const EVENTS: &str = "projection_lag_events{projection=totals}";
 
-impl Gauges {
-    fn get(&self, name: &str) -> f64 {
-        let gauges = self.0.lock().unwrap();
-        let bits = gauges.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", gauges.keys()));
-        f64::from_bits(bits.load(Ordering::SeqCst))
-    }
-
+impl Recorded {
     fn lag(&self) -> (f64, f64) {
-        let seconds = self.get("composable_rust_projection_lag_seconds projection=totals");
-        (seconds, self.get("composable_rust_projection_lag_events projection=totals"))
+        (self.get(SECONDS), self.get(EVENTS))
     }
 
     fn is(&self, state: &str) -> bool {
         let states = ["running", "rebuilding", "paused", "failed"].map(|state| {
-            let gauge = "composable_rust_projection_state projection=totals,state=";
-            (state, self.get(&format!("{gauge}{state}")) > 0.0)
+            let gauge = format!("projection_state{{projection=totals,state={state}}}");
+            (state, self.get(&gauge) > 0.0)
         });
         states.iter().all(|(name, is)| (*name == state) == *is)
     }
 }
 
-impl Recorder for Gauges {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &metrics::Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, key: &Key, _: &metrics::Metadata<'_>) -> Gauge {
-        let labels: Vec<_> =
-            key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-        let name = format!("{} {}", key.name(), labels.join(","));
-        Gauge::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &metrics::Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_gauges_rise_while_the_projection_is_stuck() {
-    let gauges = Gauges::default();
+    let gauges = Recorded::default();
     let _recording = metrics::set_default_local_recorder(&gauges);
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = FaultyEventStore::new(memory.clone());

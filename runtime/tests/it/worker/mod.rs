@@ -10,6 +10,7 @@ mod leases;
 mod lifecycle;
 mod linear_saga;
 mod lost_news;
+mod measured;
 mod newer_code;
 pub(crate) mod node;
 mod order;

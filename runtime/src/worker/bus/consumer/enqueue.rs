@@ -54,6 +54,7 @@ impl<H: DeliveryHandler> Consumer<H> {
                         group = self.group, error = %failure,
                         "failed to enqueue deliveries; retrying"
                     );
+                    self.report_lag(&batch);
                     if !self.context.pause(dependency_backoff(tries)).await {
                         return;
                     }

@@ -251,6 +251,11 @@ impl<E: RowExecutor> Dispatcher<E> {
         self.running.spawn(async move {
             let attempt = Attempt::make(&context, &*executor, &held, &row, limits, suspicion).await;
             let Attempt { execution, is_recorded } = attempt;
+            if !row.behind_parked {
+                let waited = context.clock().now().since(row.queued_at);
+                let queue = (row.queue.kind, &*row.queue.target);
+                context.deliveries.attempted(queue, &execution.result, waited);
+            }
             ExecutedRow { key, read_id, row, held, suspicion, is_recorded, execution, call }
         });
     }

@@ -11,6 +11,7 @@ use composable_rust_core::store::{StoreError, validate_rows};
 use crate::metrics;
 use crate::panic::guarded_future;
 use crate::worker::context::WorkerContext;
+use crate::worker::deliveries::queue_label;
 use crate::worker::outbox::call_limits::CircuitChange;
 use crate::worker::outbox::dispatcher::{Dispatcher, ExecutedRow, executor_of, is_to_instance};
 use crate::worker::outbox::execution::RowExecutor;
@@ -347,6 +348,7 @@ fn exhausted(row: &OutboxRow, failure: &Failure) -> QueueChange {
 
 fn parked(row: &OutboxRow, attempts: u32, error: String) -> QueueChange {
     let error = truncate_error(error);
+    metrics::MESSAGES_PARKED.increment([&queue_label(row.queue.kind, &row.queue.target)]);
     tracing::error!(
         queue = %WorkerId::of_queue(row.queue.kind, &row.queue.target),
         id = %row.message.row.id, sender = ?row.message.sender, recipient = row.message.row.recipient,

@@ -1,5 +1,6 @@
 //! Tests of the lanes.
 
+use composable_rust_core::Timestamp;
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::queue::{OutboxKind, OutboxMessage};
 use composable_rust_core::store::NewOutboxRow;
@@ -29,6 +30,7 @@ fn row(sequence: u64, recipient: &str) -> OutboxRow {
         begun: false,
         wait: Duration::ZERO,
         behind_parked: false,
+        queued_at: Timestamp::from_micros(0),
     }
 }
 
