@@ -29,7 +29,7 @@ pub use connect::{ConnectError, InvalidStoreUrl, StoreUrl, connect};
 pub use sql::{SqlConnection, SqlQuery, SqlReadModel, SqlRow, SqlTransaction, SqlValue};
 
 pub use composable_rust_core::{
-    bus, codec, composition, effect, event, message, projection, queue, saga, schema,
+    bus, codec, composition, effect, event, message, projection, queue, saga, schema, trace,
 };
 pub use composable_rust_runtime::{operations, reducer_store, settings};
 
@@ -53,6 +53,8 @@ pub use composable_rust_postgres as postgres;
 pub use composable_rust_redpanda as redpanda;
 #[cfg(feature = "sqlite")]
 pub use composable_rust_sqlite as sqlite;
+#[cfg(feature = "telemetry")]
+pub use composable_rust_telemetry as telemetry;
 #[cfg(feature = "testing")]
 pub use composable_rust_testing as testing;
 
@@ -107,4 +109,7 @@ mod book {
     #[cfg(feature = "axum")]
     #[doc = include_str!("../../docs/src/console.md")]
     mod console {}
+    #[cfg(feature = "telemetry")]
+    #[doc = include_str!("../../docs/src/observability.md")]
+    mod observability {}
 }

@@ -70,7 +70,8 @@ macro_rules! timer_columns {
     () => {
         "select t.due, statement_timestamp(), t.stream_id, t.timer_id, t.message_type, \
          t.schema_version, t.codec, t.message_data, t.metadata, t.partition, t.armed_by, \
-         t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null, t.last_error \
+         t.armed_index, t.attempts, t.attempts > 0 and t.last_error is null, t.armed_at, \
+         t.last_error \
          from timers t where t.partition = $1 "
     };
 }
@@ -236,5 +237,5 @@ fn process(row: &PgRow) -> Result<(Process, Timestamp), sqlx::Error> {
 }
 
 fn timer(row: &PgRow) -> Result<TimerEntry, sqlx::Error> {
-    Ok(TimerEntry { timer: timers::timer(row)?, last_error: value(row, 14)? })
+    Ok(TimerEntry { timer: timers::timer(row)?, last_error: value(row, 15)? })
 }

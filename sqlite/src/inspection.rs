@@ -70,7 +70,7 @@ macro_rules! timer_columns {
     () => {
         "select due, stream_id, timer_id, armed_by, armed_index, message_type, schema_version, \
          codec, message_data, metadata, attempts, attempts > 0 and last_error is null, last_error, \
-         partition from timers where partition = ?1 "
+         partition, armed_at from timers where partition = ?1 "
     };
 }
 
@@ -260,6 +260,7 @@ fn timer(row: &SqliteRow) -> Result<TimerEntry, sqlx::Error> {
         stream: stream(row, 1)?,
         timer: ArmedTimer { id: row.try_get_unchecked(2)?, arming },
         due: Timestamp::from_micros(row.try_get_unchecked(0)?),
+        armed_at: Timestamp::from_micros(row.try_get_unchecked(14)?),
         content: content(row, 5)?,
         metadata: row.try_get_unchecked(9)?,
         attempts: number(row, 10)?,

@@ -255,7 +255,7 @@ mod tests {
     fn what_is_not_supported_is_an_error() {
         for variable in [
             ("OTEL_TRACES_EXPORTER", "zipkin"),
-            ("OTEL_METRICS_EXPORTER", "otlp,statsd"),
+            ("OTEL_METRICS_EXPORTER", "statsd"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("LOG_FORMAT", "xml"),
         ] {

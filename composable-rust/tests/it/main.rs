@@ -3,6 +3,7 @@
 mod broker;
 mod connect;
 mod deadly;
+mod metrics_table;
 mod process;
 mod projections;
 mod rolling;

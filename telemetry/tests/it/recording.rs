@@ -1,6 +1,6 @@
 //! The telemetry that the tests of this process share: a process has only one.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -73,7 +73,7 @@ impl Recording {
 /// Returns the tree of a trace, a span per line, with those that have the same parent in order of
 /// their names.
 pub(crate) fn tree(spans: &[SpanData]) -> String {
-    let mut children: BTreeMap<SpanId, Vec<&SpanData>> = BTreeMap::new();
+    let mut children: HashMap<SpanId, Vec<&SpanData>> = HashMap::new();
     for span in spans {
         let is_known = |id| spans.iter().any(|other| other.span_context.span_id() == id);
         let parent = Some(span.parent_span_id).filter(|id| is_known(*id));
@@ -87,7 +87,7 @@ pub(crate) fn tree(spans: &[SpanData]) -> String {
 
 fn add(
     text: &mut String,
-    children: &BTreeMap<SpanId, Vec<&SpanData>>,
+    children: &HashMap<SpanId, Vec<&SpanData>>,
     parent: SpanId,
     depth: usize,
 ) {

@@ -1,7 +1,9 @@
 //! One command's trace through two services, a restart, and a day.
 
+use composable_rust_core::codec::Format;
 use composable_rust_core::prelude::*;
 use composable_rust_testing::{InMemoryEventBus, World};
+use futures_util::TryStreamExt as _;
 use opentelemetry::trace::TraceId;
 
 use crate::recording::{RECORDING, tree};
@@ -13,7 +15,10 @@ fn world() -> World {
     let bus = InMemoryEventBus::new();
     let (orders, payments) = (bus.clone(), bus);
     let world = World::at("2026-03-01T12:00:00Z".parse().unwrap(), move |app| {
-        app.aggregate::<Order>(()).remote::<Payment>().event_bus(orders.clone()).publish::<Order>()
+        app.aggregate::<Order>(())
+            .remote::<Payment>()
+            .event_bus(orders.clone())
+            .publish::<Order>(Format::Json)
     });
     world.with_service(move |app| {
         app.aggregate::<Payment>(())
@@ -71,8 +76,8 @@ async fn events_hold_the_context_of_their_command() {
     let world = world();
     let order = world.app().handle(&Order::id("3"));
     order.send(OrderCommand::Place).await.unwrap();
-    let history = order.history().await.unwrap();
-    let context = history[0].metadata.clone().unwrap().traceparent.unwrap();
+    let first = Box::pin(order.history()).try_next().await.unwrap().unwrap();
+    let context = first.metadata.unwrap().traceparent.unwrap();
     let spans = recording.spans(TraceId::from_hex(&context[3..35]).unwrap());
     let sent = spans.iter().find(|span| span.name == "send order.place").unwrap();
     assert_eq!(sent.span_context.span_id().to_string(), context[36..52]);

@@ -128,6 +128,7 @@ fn entry((partition, armed): (u16, &StoredTimerRow)) -> TimerEntry {
             stream: armed.timer.stream.clone(),
             timer: armed_timer(&armed.timer),
             due: armed.timer.due,
+            armed_at: armed.armed_at,
             content: armed.timer.content.clone(),
             metadata: armed.timer.metadata.clone(),
             attempts: armed.attempts,
