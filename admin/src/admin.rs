@@ -5,13 +5,14 @@ use std::fmt;
 use composable_rust_core::store::{EventStore, LogInfo, SharedEventStore};
 use composable_rust_runtime::App;
 
-use crate::AdminError;
+use crate::{AdminError, Interrupt};
 
 /// The operations on an event store. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pub(crate) app: App,
     pub(crate) operator: Operator,
+    pub(crate) interrupt: Interrupt,
 }
 
 /// The person or program on whose behalf an operation is made.
@@ -47,7 +48,7 @@ impl Admin {
     /// Creates the operations of an app's store. What the app registers is decoded. The app need
     /// not be started.
     pub fn new(app: &App, operator: Operator) -> Self {
-        Self { app: app.clone(), operator }
+        Self { app: app.clone(), operator, interrupt: Interrupt::default() }
     }
 
     /// Creates the operations of a store without an app: contents are shown as they are stored.
@@ -56,13 +57,18 @@ impl Admin {
     ///
     /// [`AdminError::Build`]: an app without registrations cannot be built on the store.
     pub fn of_store(store: impl EventStore, operator: Operator) -> Result<Self, AdminError> {
-        Ok(Self { app: App::builder(store).build()?, operator })
+        Ok(Self::new(&App::builder(store).build()?, operator))
     }
 
     /// Returns the same operations on behalf of another operator.
     #[must_use]
     pub fn on_behalf_of(&self, operator: Operator) -> Self {
-        Self { app: self.app.clone(), operator }
+        Self { operator, ..self.clone() }
+    }
+
+    /// Returns the operator.
+    pub fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     /// Returns the operator.

@@ -105,6 +105,8 @@ pub struct Resolved {
     pub decided: u64,
     /// The number of letters that were resolved meanwhile.
     pub gone: u64,
+    /// `true` if the operation ended early. A repetition continues with the others.
+    pub interrupted: bool,
     /// The number of matching letters that wait behind others: they follow a redriven one, and need
     /// another decision after a discarded one.
     pub behind: u64,
@@ -118,6 +120,8 @@ pub struct DryRun {
     pub would_pass: u64,
     /// The number of letters that wait behind others and were not examined.
     pub behind: u64,
+    /// `true` if the operation ended early: the numbers are those until then.
+    pub interrupted: bool,
     /// The number of letters whose outcome cannot be told: calls of gateways, which are not made,
     /// and messages of types that are not registered here.
     pub unknown: u64,
@@ -170,6 +174,17 @@ impl Admin {
         Ok(found)
     }
 
+    /// Returns a dead letter by the id of its message.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: no dead letter has this id; it may have been resolved.
+    pub async fn dead_letter(&self, id: Uuid) -> Result<DeadLetterView, AdminError> {
+        let filter = DeadLetterFilter { ids: vec![id], ..DeadLetterFilter::default() };
+        let found = self.dead_letters(&filter, 1).await?.into_iter().next();
+        found.ok_or_else(|| AdminError::not_found("dead letter", id.to_string()))
+    }
+
     /// Returns the first 100,000 dead letters by cause, the largest group first.
     ///
     /// # Errors
@@ -220,6 +235,10 @@ impl Admin {
         let mut letters = std::pin::pin!(self.app.dead_letters().all());
         let (mut run, mut done) = (DryRun::default(), 0);
         while let Some(letter) = letters.try_next().await? {
+            if self.interrupt.is_interrupted() {
+                run.interrupted = true;
+                break;
+            }
             let of = self.dead_letter_view(&letter);
             if !filter.matches(&of) {
                 continue;
@@ -266,6 +285,10 @@ impl Admin {
             let letters = self.app.dead_letters();
             let mut all = std::pin::pin!(letters.all());
             while let Some(letter) = all.try_next().await? {
+                if self.interrupt.is_interrupted() {
+                    resolved.interrupted = true;
+                    break;
+                }
                 let of = self.dead_letter_view(&letter);
                 if !filter.matches(&of) || of.decision.is_some() {
                     continue;
@@ -285,7 +308,9 @@ impl Admin {
                 }
                 progress(Progress { done: resolved.decided, of: None });
             }
-            let result = format!("{} decided, {} behind others", resolved.decided, resolved.behind);
+            let end = if resolved.interrupted { ", interrupted" } else { "" };
+            let Resolved { decided, behind, .. } = resolved;
+            let result = format!("{decided} decided, {behind} behind others{end}");
             Ok((resolved, result))
         })
         .await

@@ -1,7 +1,7 @@
 //! The error of an operation.
 
-use composable_rust_core::StreamId;
 use composable_rust_core::store::StoreError;
+use composable_rust_core::{StreamId, Version};
 use composable_rust_runtime::operations::DeadLetterError;
 use composable_rust_runtime::{BuildError, LoadError, RegistryError};
 
@@ -41,6 +41,14 @@ pub enum AdminError {
         category: String,
         /// The operation.
         operation: &'static str,
+    },
+    /// The content of the event was erased, and cannot be replaced.
+    #[error("the content of event {version} of {stream} was erased")]
+    Erased {
+        /// The stream.
+        stream: StreamId,
+        /// The version of the event.
+        version: Version,
     },
     /// The timer was fired, cancelled or armed anew at the same moment.
     #[error("the timer `{id}` of {stream} was fired, cancelled or armed anew meanwhile")]

@@ -12,6 +12,8 @@ use crate::{Admin, AdminError, EventView, Page};
 
 /// The number of offsets of each partition that one statement examines.
 const STRETCH: u64 = 20_000;
+/// The number of events of each partition that are read at a time to follow the log.
+const FOLLOWED: usize = 500;
 /// The number of statements for each partition that one page makes.
 const MAX_STRETCHES: usize = 10;
 
@@ -86,6 +88,39 @@ impl Admin {
         let (found, next) = self.search(query).await?;
         let entries = found.iter().map(|event| self.event_view(event)).collect();
         Ok(Page { entries, next })
+    }
+
+    /// Returns the place after the last event of the log, for [`events_after`](Self::events_after).
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Store`]: the store cannot be read. Retry.
+    pub async fn end_of_log(&self) -> Result<EventCursor, AdminError> {
+        Ok(EventCursor(self.store().heads().await?))
+    }
+
+    /// Returns the events after a place that match a query, oldest first, and the place after them.
+    /// The query's times, cursor and limit have no effect: the call examines up to 500 events of
+    /// each partition. If the place is the same as before, there are no further events yet.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Store`]: the store cannot be read. Retry.
+    pub async fn events_after(
+        &self,
+        place: &EventCursor,
+        query: &EventQuery,
+    ) -> Result<(Vec<EventView>, EventCursor), AdminError> {
+        let (filter, mut next) = (query.filter(), place.clone());
+        let mut found = self.store().read_log(&place.0, FOLLOWED).await?;
+        for event in &found {
+            for at in next.0.iter_mut().filter(|at| at.partition == event.position.partition) {
+                at.offset = at.offset.max(event.position.offset);
+            }
+        }
+        found.retain(|event| filter.matches(event));
+        found.sort_by_key(|event| (event.recorded_at, event.position));
+        Ok((found.iter().map(|event| self.event_view(event)).collect(), next))
     }
 
     pub(crate) async fn search(

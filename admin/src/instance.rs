@@ -119,10 +119,7 @@ impl Admin {
     /// be read. Retry.
     pub async fn instance(&self, stream: &StreamId) -> Result<InstanceView, AdminError> {
         let store = self.store();
-        let partition = self.log().partition_of(stream);
-        let listed = store.list_streams(partition, stream.as_str(), None, 1).await?;
-        let summary = listed.into_iter().find(|of| of.stream == *stream);
-        let summary = summary.ok_or_else(|| AdminError::not_found("stream", stream.as_str()))?;
+        let summary = self.stream(stream).await?;
         let first = Version::new(summary.version.get().saturating_sub(SHOWN as u64));
         let events = self.history(stream, first, SHOWN).await?.entries;
         let (state, error) = match self.state(stream, None).await {

@@ -28,27 +28,18 @@ impl Admin {
     pub async fn projections(&self) -> Vec<ProjectionView> {
         let mut views = Vec::new();
         for handle in self.app.projections() {
-            let name = handle.name().to_owned();
-            views.push(match handle.status().await {
-                Ok(status) => ProjectionView {
-                    name,
-                    state: status.state.as_str().to_owned(),
-                    reason: status.state.reason().to_owned(),
-                    done: status.done,
-                    of: status.of,
-                    error: None,
-                },
-                Err(error) => ProjectionView {
-                    name,
-                    state: "unknown".to_owned(),
-                    reason: String::new(),
-                    done: 0,
-                    of: 0,
-                    error: Some(crate::content::error_chain(&error)),
-                },
-            });
+            views.push(view(&handle).await);
         }
         views
+    }
+
+    /// Returns a projection by its name.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: the app registers no such projection.
+    pub async fn projection(&self, name: &str) -> Result<ProjectionView, AdminError> {
+        Ok(view(&self.find_projection(name)?).await)
     }
 
     /// Clears a projection's read model and projects all events again.
@@ -107,5 +98,27 @@ impl Admin {
             name: name.to_owned(),
             hint,
         })
+    }
+}
+
+async fn view(handle: &ProjectionHandle) -> ProjectionView {
+    let name = handle.name().to_owned();
+    match handle.status().await {
+        Ok(status) => ProjectionView {
+            name,
+            state: status.state.as_str().to_owned(),
+            reason: status.state.reason().to_owned(),
+            done: status.done,
+            of: status.of,
+            error: None,
+        },
+        Err(error) => ProjectionView {
+            name,
+            state: "unknown".to_owned(),
+            reason: String::new(),
+            done: 0,
+            of: 0,
+            error: Some(crate::content::error_chain(&error)),
+        },
     }
 }

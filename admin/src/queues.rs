@@ -131,6 +131,15 @@ impl Admin {
         Ok(found)
     }
 
+    /// Returns a waiting message by its id.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: no message of this id waits; it may have been handled.
+    pub async fn find_message(&self, id: Uuid) -> Result<WaitingView, AdminError> {
+        Ok(self.waiting_view(&self.find_waiting(id).await?))
+    }
+
     /// Moves a waiting message to the dead letters, with the operator's name and reason as its error.
     ///
     /// # Errors

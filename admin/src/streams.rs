@@ -102,6 +102,19 @@ impl Admin {
         Ok(found.into_iter().map(StreamView::from).collect())
     }
 
+    /// Returns a stream by its name.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: the stream has no events. [`AdminError::Store`]: the store cannot
+    /// be read. Retry.
+    pub async fn stream(&self, stream: &StreamId) -> Result<StreamView, AdminError> {
+        let partition = self.log().partition_of(stream);
+        let listed = self.store().list_streams(partition, stream.as_str(), None, 1).await?;
+        let found = listed.into_iter().find(|of| of.stream == *stream).map(StreamView::from);
+        found.ok_or_else(|| AdminError::not_found("stream", stream.as_str()))
+    }
+
     /// Returns a page of the events of a stream after a version, in order.
     ///
     /// # Errors

@@ -68,6 +68,15 @@ impl Admin {
         Ok(timers)
     }
 
+    /// Returns a timer of a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: no such timer is armed.
+    pub async fn timer(&self, stream: &StreamId, id: &str) -> Result<TimerView, AdminError> {
+        Ok(self.timer_view(&self.find_timer(stream, id).await?))
+    }
+
     /// Makes a timer due at once. It fires as it would have at its deadline.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use composable_rust_core::message::derive_id;
 use composable_rust_core::queue::ArmedTimer;
 use composable_rust_core::store::{Inspection as _, TimerArming};
-use composable_rust_core::{CorrelationId, MessageId, StreamId, Timestamp};
+use composable_rust_core::{CorrelationId, MessageId, StreamId, Timestamp, Version};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
@@ -159,6 +159,25 @@ impl Admin {
         let waiting = attach(&mut nodes, waiting);
         let roots = tree(nodes, &policies);
         Ok(Trace { correlation_id: correlation, roots, waiting, is_cut })
+    }
+
+    /// Returns the workflow of the last event of a stream that has one, with the event's time.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: the stream has no events, or its last 100 are erased.
+    pub async fn workflow_of(
+        &self,
+        stream: &StreamId,
+    ) -> Result<(CorrelationId, Timestamp), AdminError> {
+        const SEARCHED: usize = 100;
+        let last = self.stream(stream).await?.version;
+        let before = Version::new(last.get().saturating_sub(SEARCHED as u64));
+        let events = self.history(stream, before, SEARCHED).await?.entries;
+        let found = events.iter().rev().find_map(|event| {
+            event.correlation_id.map(|correlation| (correlation, event.recorded_at))
+        });
+        found.ok_or_else(|| AdminError::not_found("workflow of", stream.as_str()))
     }
 
     /// Returns the messages of a workflow that left events, without their connections, and `true`

@@ -35,6 +35,8 @@ pub struct Verification {
     pub decoded: u64,
     /// The number of events of types that are not registered here.
     pub unregistered: u64,
+    /// `true` if the operation ended early: the rest of the log was not verified.
+    pub interrupted: bool,
     /// The number of problems.
     pub problems: u64,
     /// The first 100 problems.
@@ -91,6 +93,10 @@ impl Admin {
         let mut versions: HashMap<StreamId, u64> = HashMap::new();
         let mut latest = None;
         while at.offset < head.offset {
+            if self.interrupt.is_interrupted() {
+                found.interrupted = true;
+                break;
+            }
             let page = self.store().read_log(&[at], PAGE).await?;
             let Some(last) = page.last().map(|event| event.position) else {
                 found.problem(|| format!("the log ends at {at}, before its head {head}"));

@@ -132,14 +132,46 @@ impl StoreUrl {
     ///
     /// As [`connect`].
     pub async fn connect(&self) -> Result<SharedEventStore, ConnectError> {
+        self.open(true).await
+    }
+
+    /// Opens the store if it exists, as operators' tools do: nothing is created or migrated.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`], and where [`connect`] would create or migrate the store.
+    ///
+    /// # Example: a store that must exist
+    ///
+    /// ```
+    /// # use composable_rust::StoreUrl;
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// let url: StoreUrl = "sqlite:no-such.db".parse()?;
+    /// let error = url.connect_existing().await.unwrap_err().to_string();
+    /// assert!(error.contains("there is no event log"), "{error}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn connect_existing(&self) -> Result<SharedEventStore, ConnectError> {
+        self.open(false).await
+    }
+
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(unused_variables, reason = "a store in memory is always created")
+    )]
+    async fn open(&self, migrate: bool) -> Result<SharedEventStore, ConnectError> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
-                Ok(SharedEventStore::new(crate::sqlite::SqliteEventStore::open(path).await?))
+                let builder = crate::sqlite::SqliteEventStore::builder(path).migrate(migrate);
+                Ok(SharedEventStore::new(builder.open().await?))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres { url, schema } => {
-                let mut builder = crate::postgres::PostgresEventStore::builder(url);
+                let mut builder =
+                    crate::postgres::PostgresEventStore::builder(url).migrate(migrate);
                 if let Some(schema) = schema {
                     builder = builder.schema(schema);
                 }

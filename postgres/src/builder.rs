@@ -6,6 +6,7 @@ use std::time::Duration;
 use composable_rust_core::store::{Adoption, DEFAULT_PARTITIONS};
 
 use crate::error::ConnectError;
+use crate::migrate::MigrationPlan;
 use crate::{PostgresEventStore, connect};
 
 /// The maximum number of partitions of a new log.
@@ -146,18 +147,32 @@ impl PostgresEventStoreBuilder {
     ///
     /// The schema may have been migrated. A repeated call continues from there.
     pub async fn connect(self) -> Result<PostgresEventStore, ConnectError> {
+        self.check()?;
+        connect::connect(self).await
+    }
+
+    /// Returns the migrations that the database lacks, for a deployment that runs them as a step of
+    /// its own. Nothing is changed. [`connect`](Self::connect) runs them.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn migration_plan(&self) -> Result<MigrationPlan, ConnectError> {
+        self.check()?;
+        connect::plan(self).await
+    }
+
+    fn check(&self) -> Result<(), ConnectError> {
         if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
             return Err(ConnectError::Partitions(format!(
                 "a log has from 1 to {MAX_PARTITIONS} partitions, not {}",
                 self.partitions
             )));
         }
-        if let Some(schema) = &self.schema {
-            if !is_name(schema) {
-                return Err(ConnectError::InvalidSchema(schema.clone()));
-            }
+        match &self.schema {
+            Some(schema) if !is_name(schema) => Err(ConnectError::InvalidSchema(schema.clone())),
+            _ => Ok(()),
         }
-        connect::connect(self).await
     }
 }
 

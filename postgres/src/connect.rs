@@ -47,6 +47,16 @@ pub(crate) async fn connect(
     Ok(PostgresEventStore::new(log, readers, writers, leases, heads))
 }
 
+/// Returns the migrations that the database lacks.
+pub(crate) async fn plan(
+    builder: &PostgresEventStoreBuilder,
+) -> Result<migrate::MigrationPlan, ConnectError> {
+    let (options, wait) = (options(builder)?, builder.acquire_timeout);
+    let sessions = Arc::new(Sessions::new(options, settings(builder), wait));
+    let (mut first, _) = first_sessions(&sessions).await?;
+    migrate::plan(&mut first.connection, builder).await
+}
+
 fn options(builder: &PostgresEventStoreBuilder) -> Result<PgConnectOptions, ConnectError> {
     // sqlx accepts any scheme.
     if !["postgres://", "postgresql://"].iter().any(|scheme| builder.url.starts_with(scheme)) {

@@ -87,11 +87,12 @@ pub enum ConnectError {
         known: i32,
     },
     /// The database has no schema or an old one, and the builder was told [`migrate(false)`]. Run
-    /// the migrations.
+    /// `composable migrate apply`.
     ///
     /// [`migrate(false)`]: crate::PostgresEventStoreBuilder::migrate
     #[error(
-        "the database has schema version {found}, this program needs {needed}: run the migrations"
+        "the database has schema version {found}, this program needs {needed}: run \
+         `composable migrate apply`"
     )]
     SchemaOlder {
         /// The database's version; 0 if there is no schema, or no log in it.

@@ -71,6 +71,7 @@ mod writers;
 
 pub use builder::PostgresEventStoreBuilder;
 pub use error::ConnectError;
+pub use migrate::MigrationPlan;
 pub use read_model::{PostgresReadModel, PostgresReadModelBuilder};
 /// The driver, with which projections write.
 pub use sqlx;

@@ -7,6 +7,25 @@ use uuid::Uuid;
 use crate::PostgresEventStoreBuilder;
 use crate::error::ConnectError;
 
+/// The migrations that a database lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MigrationPlan {
+    /// The version of the database's schema; 0 if there is none.
+    pub found: i32,
+    /// The version that this program needs.
+    pub needed: i32,
+    /// The SQL of the migrations, as one transaction; empty if none is due.
+    pub sql: String,
+}
+
+impl MigrationPlan {
+    /// Returns `true` if no migration is due.
+    pub fn is_done(&self) -> bool {
+        self.sql.is_empty()
+    }
+}
+
 /// The migrations; the one at index n leads to version n + 1. A released migration never changes.
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_tables.sql"),
@@ -51,6 +70,43 @@ pub(crate) async fn open(
     settle_home(connection, builder.adopt).await?;
     raise_sequence(connection).await.map_err(ConnectError::Schema)?;
     read(connection).await
+}
+
+/// Returns the migrations that are due.
+pub(crate) async fn plan(
+    connection: &mut PgConnection,
+    builder: &PostgresEventStoreBuilder,
+) -> Result<MigrationPlan, ConnectError> {
+    let needed = known_version();
+    let found = version(connection).await.map_err(ConnectError::Schema)?;
+    if found == 0 {
+        refuse_foreign_tables(connection).await?;
+    }
+    if found > needed {
+        let oldest = oldest_code(connection).await.map_err(ConnectError::Schema)?;
+        if oldest > needed {
+            return Err(ConnectError::SchemaNewer { found, oldest, known: needed });
+        }
+    }
+    let has_log = found > 0 && has_log(connection).await.map_err(ConnectError::Schema)?;
+    let sql = if found < needed || !has_log { sql_after(found, builder) } else { String::new() };
+    Ok(MigrationPlan { found, needed, sql })
+}
+
+/// Returns the SQL of the migrations after a version, which does what [`migrate`] does.
+fn sql_after(found: i32, builder: &PostgresEventStoreBuilder) -> String {
+    let mut sql = format!(
+        "begin;\nset local statement_timeout = 0;\n\
+         select pg_advisory_xact_lock({MIGRATION_LOCK});\n"
+    );
+    if let Some(schema) = builder.schema.as_deref().map(quoted) {
+        sql += &format!("create schema if not exists {schema};\n");
+        sql += &format!("set local search_path = {schema};\n");
+    }
+    for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
+        sql += &format!("\n-- Migration {version}\n{}\n", migration.trim_end());
+    }
+    sql + &format!("\nselect create_log({});\ncommit;\n", builder.partitions)
 }
 
 /// Raises the sequence of queue positions if it is behind the rows. Logical replication does not

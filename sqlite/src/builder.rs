@@ -55,6 +55,7 @@ pub struct SqliteEventStoreBuilder {
     busy_timeout: Duration,
     read_connections: usize,
     synchronous: Synchronous,
+    migrate: bool,
     adopt: Option<Adoption>,
 }
 
@@ -67,6 +68,7 @@ impl SqliteEventStoreBuilder {
             busy_timeout: Duration::from_secs(10),
             read_connections: 4,
             synchronous: Synchronous::Full,
+            migrate: true,
             adopt: None,
         }
     }
@@ -106,6 +108,13 @@ impl SqliteEventStoreBuilder {
         self
     }
 
+    /// `true` if the store creates and migrates the file. Default: `true`. With `false`, a missing
+    /// file is [`ConnectError::NoFile`], and one of an older schema [`ConnectError::Older`].
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
     /// Decides which log a copied file contains, where [`open`](Self::open) would return
     /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a
     /// program that always sets it adopts every copy.
@@ -114,7 +123,7 @@ impl SqliteEventStoreBuilder {
         self
     }
 
-    /// Opens the log, creating the file if it is missing. Several processes may do so at the same
+    /// Opens the log, creating the file if it is missing and [`migrate`](Self::migrate) allows it. Several processes may do so at the same
     /// time.
     ///
     /// # Errors
@@ -130,10 +139,18 @@ impl SqliteEventStoreBuilder {
             return Err(ConnectError::BadPartitions { count: self.partitions });
         }
         let path = checked(&self.path)?;
+        if !self.migrate && !path.exists() {
+            return Err(ConnectError::NoFile { path });
+        }
         let options = self.options(&path);
-        let opened = options.clone().create_if_missing(true).connect().await;
+        let opened = options.clone().create_if_missing(self.migrate).connect().await;
         let mut connection = opened.map_err(|error| schema::unavailable(&path, error))?;
-        let wanted = ExpectedLog { path: &path, partitions: self.partitions, adopt: self.adopt };
+        let wanted = ExpectedLog {
+            path: &path,
+            partitions: self.partitions,
+            migrate: self.migrate,
+            adopt: self.adopt,
+        };
         let log = schema::prepare(&mut connection, &wanted, self.busy_timeout).await?;
         let writer = Writer::new(
             options

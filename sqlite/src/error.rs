@@ -17,6 +17,32 @@ pub enum ConnectError {
         /// The missing folder.
         folder: PathBuf,
     },
+    /// The file is missing, and the builder was told [`migrate(false)`]. Correct the path, or start
+    /// the program that creates the log.
+    ///
+    /// [`migrate(false)`]: crate::SqliteEventStoreBuilder::migrate
+    #[error("there is no event log `{}`", path.display())]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is empty or has an old schema, and the builder was told [`migrate(false)`]. Start
+    /// the program that migrates the log.
+    ///
+    /// [`migrate(false)`]: crate::SqliteEventStoreBuilder::migrate
+    #[error(
+        "the event log `{}` has schema version {found}, this program needs {needed}: open it once \
+         with a program that migrates it",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The schema version of the file; 0 if it is empty.
+        found: i64,
+        /// The version that this program needs.
+        needed: i64,
+    },
     /// SQLite cannot open a file at this path. Choose another.
     #[error("`{}` cannot be an event log: {reason}", path.display())]
     BadPath {

@@ -16,6 +16,7 @@
 
 mod append;
 mod append_state;
+mod backup;
 mod builder;
 mod checkpoints;
 mod connection;

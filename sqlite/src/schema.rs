@@ -27,6 +27,8 @@ pub(crate) struct ExpectedLog<'a> {
     pub(crate) path: &'a Path,
     /// The number of partitions, if the log is created.
     pub(crate) partitions: u16,
+    /// `true` if the log is created and migrated.
+    pub(crate) migrate: bool,
     pub(crate) adopt: Option<Adoption>,
 }
 
@@ -82,7 +84,12 @@ async fn try_prepare(
     let path = wanted.path;
     let latest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let mut found = schema_version(connection, path).await?;
-    if found == 0 {
+    if found < latest && !wanted.migrate {
+        let path = path.to_owned();
+        return Err(SchemaError::Open(ConnectError::Older { path, found, needed: latest }));
+    }
+    // A file that `vacuum into` has written is in another mode.
+    if wanted.migrate {
         let mode: String =
             sqlx::query_scalar("pragma journal_mode = wal").fetch_one(&mut *connection).await?;
         if mode != "wal" {

@@ -1,0 +1,175 @@
+//! `queues`: what waits, and parking or discarding one message.
+
+use clap::Subcommand;
+use composable_rust::queue::OutboxKind;
+use composable_rust_admin::{Admin, QueueView, WaitingView};
+use uuid::Uuid;
+
+use crate::args::{ChangeArgs, ListArgs};
+use crate::error::Exit;
+use crate::table::Table;
+use crate::text::{age, number};
+use crate::{CliError, Terminal};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueuesCommand {
+    /// List the queues that have messages, due timers or dead letters
+    List {
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// List the messages of a queue, in order
+    Show {
+        /// Queue as the list names it, such as dispatch/order or call/bank
+        #[arg(value_parser = parse_queue)]
+        queue: QueueName,
+        /// Maximum number of messages
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Move a waiting message to the dead letters
+    Park {
+        /// Id of the message
+        id: Uuid,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Delete a waiting message; its sender gets a reply that says so
+    Discard {
+        /// Id of the message
+        id: Uuid,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+}
+
+/// The kind and target of a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueName {
+    kind: OutboxKind,
+    target: String,
+}
+
+fn parse_queue(text: &str) -> Result<QueueName, String> {
+    let parsed = text.split_once('/').and_then(|(kind, target)| {
+        Some(QueueName { kind: OutboxKind::from_name(kind)?, target: target.to_owned() })
+    });
+    parsed.ok_or_else(|| {
+        "write KIND/TARGET; the kinds are bulk, call, dispatch, policy, projection, send and timer"
+            .to_owned()
+    })
+}
+
+impl QueuesCommand {
+    pub(crate) async fn run(
+        self,
+        admin: &Admin,
+        terminal: &mut Terminal,
+    ) -> Result<Exit, CliError> {
+        match self {
+            Self::List { list } => {
+                let print = async |terminal: &mut Terminal, json| {
+                    let queues = admin.queues().await?;
+                    if json {
+                        return terminal.json(&queues);
+                    }
+                    terminal.table(&table(&queues), "All queues are empty.")
+                };
+                list.repeat(terminal, print).await
+            }
+            Self::Show { queue, limit, list } => {
+                let print = async |terminal: &mut Terminal, json| {
+                    let messages = admin.waiting(queue.kind, &queue.target, limit).await?;
+                    if json {
+                        return terminal.json(&messages);
+                    }
+                    terminal.table(&waiting(&messages), "The queue is empty.")
+                };
+                list.repeat(terminal, print).await
+            }
+            Self::Park { id, change } => {
+                let admin = change.by.admin(admin);
+                let found = admin.find_message(id).await?;
+                if change.dry_run {
+                    terminal.line(format!("would park {}", described(&found)))?;
+                    return Ok(Exit::Done);
+                }
+                change.confirm(terminal, &format!("park {}", described(&found)))?;
+                admin.park(id).await?;
+                terminal.line(format!("parked {}", described(&found)))?;
+                Ok(Exit::Done)
+            }
+            Self::Discard { id, change } => {
+                let admin = change.by.admin(admin);
+                let found = admin.find_message(id).await?;
+                if change.dry_run {
+                    terminal.line(format!("would discard {}", described(&found)))?;
+                    return Ok(Exit::Done);
+                }
+                change.confirm(terminal, &format!("discard {}", described(&found)))?;
+                admin.discard_waiting(id).await?;
+                terminal.line(format!("discarded {}", described(&found)))?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+fn described(of: &WaitingView) -> String {
+    let message = &of.message;
+    let to = match message.recipient.as_str() {
+        "" => &of.target,
+        recipient => recipient,
+    };
+    format!("{} from {} to {to} ({})", message.name, message.sender, message.id)
+}
+
+/// Returns the table of the queues; the partitions of one kind and target are one row.
+fn table(queues: &[QueueView]) -> Table {
+    let mut merged: Vec<QueueView> = Vec::new();
+    for queue in queues {
+        let same = |of: &&mut QueueView| of.kind == queue.kind && of.target == queue.target;
+        match merged.iter_mut().find(same) {
+            Some(of) => {
+                of.depth += queue.depth;
+                of.dead_letters += queue.dead_letters;
+                of.oldest_seconds = of.oldest_seconds.max(queue.oldest_seconds);
+                of.has_worker &= queue.has_worker;
+                of.last_error = of.last_error.take().or_else(|| queue.last_error.clone());
+            }
+            None => merged.push(queue.clone()),
+        }
+    }
+    merged.sort_by(|one, other| (one.kind, &one.target).cmp(&(other.kind, &other.target)));
+    let mut table = Table::new(["queue", "#waiting", "oldest", "#dead", "worker", "last error"]);
+    for of in merged {
+        let oldest = if of.depth == 0 { String::new() } else { age(of.oldest_seconds) };
+        table.row([
+            format!("{}/{}", of.kind, of.target),
+            number(of.depth),
+            oldest,
+            number(of.dead_letters),
+            if of.has_worker { "yes" } else { "none" }.to_owned(),
+            of.last_error.unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// Returns the table of messages that wait.
+fn waiting(messages: &[WaitingView]) -> Table {
+    let mut table = Table::new(["id", "message", "from", "to", "#attempts", "content"]);
+    for of in messages {
+        table.row([
+            of.message.id.to_string(),
+            of.message.name.clone(),
+            of.message.sender.to_string(),
+            of.message.recipient.clone(),
+            of.attempts.to_string(),
+            of.message.content.text(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,141 @@
+//! The terminal, file or pipe that a command writes to.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+
+use composable_rust_admin::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::CliError;
+use crate::table::Table;
+
+/// The terminal, file or pipe that a command writes to.
+pub struct Terminal {
+    out: Box<dyn Write + Send>,
+    /// The columns; `None` for a file or pipe, in which lines are as long as they are.
+    width: Option<usize>,
+    /// `true` if questions can be asked.
+    is_interactive: bool,
+    has_colours: bool,
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminal")
+            .field("width", &self.width)
+            .field("is_interactive", &self.is_interactive)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Terminal {
+    /// Creates the terminal of this process's standard output.
+    pub fn standard() -> Self {
+        let term = console::Term::stdout();
+        Self {
+            width: term.size_checked().map(|(_, columns)| usize::from(columns)),
+            is_interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            has_colours: term.is_term() && console::colors_enabled(),
+            out: Box::new(io::stdout()),
+        }
+    }
+
+    /// Creates a terminal that writes to `out`, in lines of at most `width` columns, asks nothing
+    /// and has no colours.
+    pub fn plain(out: impl Write + Send + 'static, width: Option<usize>) -> Self {
+        Self { out: Box::new(out), width, is_interactive: false, has_colours: false }
+    }
+
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
+    pub(crate) fn is_screen(&self) -> bool {
+        self.width.is_some()
+    }
+
+    /// Writes a line. A closed pipe, as behind `| head`, ends the program without an error.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
+        let text = text.as_ref();
+        match self.width {
+            Some(width) if console::measure_text_width(text) > width => {
+                self.write(&console::truncate_str(text, width, "…"))
+            }
+            _ => self.write(text),
+        }
+    }
+
+    /// Writes a line that is not cut.
+    pub(crate) fn write(&mut self, text: &str) -> Result<(), CliError> {
+        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            written => Ok(written?),
+        }
+    }
+
+    /// Writes a value as one JSON document.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
+        self.write(&text)
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(io::Error::other)?;
+        self.write(&text)
+    }
+
+    /// Writes a table, or a line that says that there is nothing.
+    pub(crate) fn table(&mut self, table: &Table, empty: &str) -> Result<(), CliError> {
+        if table.is_empty() {
+            return self.line(empty);
+        }
+        for line in table.lines(self.width) {
+            self.line(line)?;
+        }
+        Ok(())
+    }
+
+    /// Clears the screen; between two lists in a file it leaves a blank line.
+    pub(crate) fn clear(&mut self) -> Result<(), CliError> {
+        self.write(if self.is_screen() { "\x1b[2J\x1b[1;1H" } else { "" })
+    }
+
+    /// Returns a text in a colour, if there are colours.
+    pub(crate) fn coloured(&self, text: &str, colour: console::Color) -> String {
+        if self.has_colours {
+            console::style(text).fg(colour).force_styling(true).to_string()
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Asks a question on stderr, and returns `true` if the answer begins with `y`.
+    pub(crate) fn ask(&self, question: &str) -> Result<bool, CliError> {
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(answer.trim().to_lowercase().starts_with('y'))
+    }
+}
+
+/// Returns a progress bar on stderr, which is hidden where stderr is no terminal.
+pub(crate) fn progress_bar(what: &'static str) -> (ProgressBar, impl Fn(Progress)) {
+    let bar = ProgressBar::no_length().with_message(what);
+    let open = ProgressStyle::with_template("{spinner} {human_pos} {msg} ({per_sec}, {elapsed})");
+    let known = ProgressStyle::with_template(
+        "{wide_bar} {human_pos} of {human_len} {msg} ({per_sec}, {eta} left)",
+    );
+    bar.set_style(open.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let of = bar.clone();
+    let known = known.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let report = move |progress: Progress| {
+        if let (Some(length), None) = (progress.of, of.length()) {
+            of.set_style(known.clone());
+            of.set_length(length);
+        }
+        of.set_position(progress.done);
+    };
+    (bar, report)
+}

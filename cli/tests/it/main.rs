@@ -1,0 +1,10 @@
+//! The commands on stores.
+
+mod commands;
+mod drill;
+mod output;
+mod postgres;
+mod program;
+mod repairs;
+mod shop;
+mod support;
