@@ -1,5 +1,7 @@
 //! Contents of messages and events, decoded as far as possible.
 
+use std::borrow::Cow;
+
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::{
@@ -41,8 +43,8 @@ pub enum Content {
 impl Content {
     /// Returns the content as stored.
     pub(crate) fn raw(content: &EncodedMessage) -> Self {
-        match serde_json::from_slice(&content.bytes) {
-            Ok(value) if content.codec == "json" => Self::Json(value),
+        match std::str::from_utf8(&content.bytes) {
+            Ok(text) if content.codec == "json" => Self::Json(parsed(text)),
             _ => Self::Encoded { codec: content.codec.to_string(), bytes: content.bytes.len() },
         }
     }
@@ -148,6 +150,21 @@ impl Admin {
         }
     }
 
+    /// Returns the content of a message, which is a command of the stream that it is for, of the
+    /// sender itself if a timer delivers it, or else of a type that the registry does not know.
+    fn command_content(
+        &self,
+        sender: &StreamId,
+        recipient: &str,
+        content: &EncodedMessage,
+    ) -> Content {
+        let recipient = recipient.parse().unwrap_or_else(|_| sender.clone());
+        match self.app.registry().decode_command(&recipient, content) {
+            Ok(text) => Content::Decoded(parsed(&text)),
+            Err(_) => Content::raw(content),
+        }
+    }
+
     /// Returns the view of a message with its metadata as JSON text.
     pub(crate) fn message_view(
         &self,
@@ -163,7 +180,7 @@ impl Admin {
             schema_version: content.version,
             sender: sender.clone(),
             recipient: recipient.to_owned(),
-            content: Content::raw(content),
+            content: self.command_content(sender, recipient, content),
             correlation_id: of.as_ref().map(|of| of.correlation_id),
             causation_id: of.as_ref().map(|of| of.causation_id),
             user: of.and_then(|of| of.user),
@@ -171,9 +188,57 @@ impl Admin {
     }
 }
 
-/// Parses JSON text that the registry made.
+/// Parses JSON text that the registry made. Integers beyond 64 bits, which a [`Value`] would round,
+/// become texts.
 pub(crate) fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    let exact = with_large_integers_quoted(text);
+    serde_json::from_str(&exact).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn with_large_integers_quoted(text: &str) -> Cow<'_, str> {
+    // No integer of fewer digits is large.
+    const DIGITS: usize = 19;
+    let is_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+    let (mut quoted, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        quoted.push_str(before);
+        let end = if from.starts_with('"') {
+            end_of_string(from)
+        } else {
+            from.find(|c| !is_number(c)).unwrap_or(from.len())
+        };
+        let (token, after) = from.split_at(end);
+        let is_large = token.len() >= DIGITS
+            && token.trim_start_matches('-').chars().all(|c| c.is_ascii_digit())
+            && token.parse::<i64>().is_err()
+            && token.parse::<u64>().is_err();
+        if is_large {
+            quoted.push('"');
+            quoted.push_str(token);
+            quoted.push('"');
+        } else {
+            quoted.push_str(token);
+        }
+        rest = after;
+    }
+    if quoted.len() + rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(quoted + rest)
+}
+
+/// Returns the length of the JSON string at the beginning of a text.
+fn end_of_string(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (index, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !is_escaped => return index + 1,
+            '\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
 }
 
 /// Returns the texts of an error and its sources.
@@ -189,4 +254,26 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::parsed;
+
+    #[test]
+    fn large_integers_stay_exact() {
+        let text = r#"{"n":340282366920938463463374607431768211455,"u":18446744073709551615,
+            "i":-9223372036854775808,"j":-9223372036854775809,"f":0.1,"e":1e30,
+            "s":"99999999999999999999 \\" 99999999999999999999","a":[99999999999999999999]}"#;
+        let value = parsed(&text.replace("\\\\", "\\"));
+        assert_eq!(value["n"], json!("340282366920938463463374607431768211455"));
+        assert_eq!(value["u"], json!(u64::MAX));
+        assert_eq!((&value["i"], &value["j"]), (&json!(i64::MIN), &json!("-9223372036854775809")));
+        assert_eq!((&value["f"], &value["e"]), (&json!(0.1), &json!(1e30)));
+        assert_eq!(value["s"], json!("99999999999999999999 \" 99999999999999999999"));
+        assert_eq!(value["a"], json!(["99999999999999999999"]));
+        assert_eq!(parsed("no json"), json!("no json"));
+    }
 }

@@ -6,14 +6,13 @@ use composable_rust_core::Timestamp;
 use composable_rust_core::store::{EventStore as _, Finding, Inspection as _, Severity};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
-use crate::queues::seconds;
-use crate::{Admin, AdminError};
+use crate::{Admin, AdminError, QueueView};
 
 /// The difference between the clocks of this process and of the store from which on timers and
 /// leases are noticeably wrong.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
 /// The age of a queue's first message from which on it is stuck rather than slow.
-const OLD_MESSAGE: Duration = Duration::from_secs(300);
+const OLD_MESSAGE_SECONDS: u64 = 300;
 
 /// The findings of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,30 +63,8 @@ impl Admin {
     pub async fn doctor(&self) -> Result<Diagnosis, AdminError> {
         let mut found = self.store().examine().await?;
         found.push(self.clock_finding().await?);
-        for queue in self.app.queues().all().await? {
-            let name = format!("{}/{}", queue.queue.kind.as_str(), queue.queue.target);
-            if queue.rows > 0 && !queue.has_worker {
-                found.push(Finding::fault(
-                    "missing-worker",
-                    format!("{} messages of `{name}` wait and no process works it", queue.rows),
-                    "start a process that registers it, or park or discard the messages",
-                ));
-            } else if queue.oldest > OLD_MESSAGE {
-                let error = queue.last_error.unwrap_or_else(|| "no error".to_owned());
-                let age = seconds(queue.oldest);
-                found.push(Finding::warning(
-                    "old-message",
-                    format!("the first message of `{name}` has waited for {age} s: {error}"),
-                    "look at it with `queues show`, and at the log of its worker",
-                ));
-            }
-            if queue.dead_letters > 0 {
-                found.push(Finding::warning(
-                    "dead-letters",
-                    format!("`{name}` has {} dead letters", queue.dead_letters),
-                    "look at them with `dead groups`, then redrive or discard them",
-                ));
-            }
+        for queue in QueueView::merged(&self.queues().await?) {
+            queue_findings(&queue, &mut found);
         }
         for pause in self.pauses().await? {
             let by = pause.by.map(|by| format!(" by {by}")).unwrap_or_default();
@@ -164,5 +141,33 @@ impl Admin {
                 ));
             }
         }
+    }
+}
+
+fn queue_findings(of: &QueueView, found: &mut Vec<Finding>) {
+    let name = format!("{}/{}", of.kind, of.target);
+    if of.depth > 0 && !of.has_worker {
+        found.push(Finding::fault(
+            "missing-worker",
+            format!("messages of `{name}` wait ({}) and no process works it", of.depth),
+            "start a process that registers it, or park or discard the messages",
+        ));
+    } else if of.oldest_seconds > OLD_MESSAGE_SECONDS {
+        let error = of.last_error.as_deref().unwrap_or("no error");
+        found.push(Finding::warning(
+            "old-message",
+            format!(
+                "the first message of `{name}` has waited for {} s: {error}",
+                of.oldest_seconds
+            ),
+            "look at it with `queues show`, and at the log of its worker",
+        ));
+    }
+    if of.dead_letters > 0 {
+        found.push(Finding::warning(
+            "dead-letters",
+            format!("`{name}` has dead letters ({})", of.dead_letters),
+            "look at them with `dead groups`, then redrive or discard them",
+        ));
     }
 }

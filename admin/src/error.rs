@@ -35,7 +35,9 @@ pub enum AdminError {
     #[error("the dead letter waits behind another one of the same pair: decide about that first")]
     NotAtHead,
     /// The operation needs an app that registers the stream's type. Run it in a program that does.
-    #[error("`{category}` is not registered here, so `{operation}` cannot decode it")]
+    #[error(
+        "`{category}` is not registered here: run `{operation}` in a program that registers it"
+    )]
     NotRegistered {
         /// The category of the stream.
         category: String,

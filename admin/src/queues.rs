@@ -1,6 +1,6 @@
 //! The queues of effects and due timers.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use composable_rust_core::StreamId;
 use composable_rust_core::queue::{OutboxKind, Queue};
@@ -44,6 +44,27 @@ impl From<QueueStatus> for QueueView {
             dead_letters: of.dead_letters,
             has_worker: of.has_worker,
         }
+    }
+}
+
+impl QueueView {
+    /// Returns one queue for each kind and target, in order, with the sums and maxima of its
+    /// partitions. Such a queue has a worker if all of its partitions that have messages do.
+    pub fn merged(queues: &[Self]) -> Vec<Self> {
+        let mut merged: BTreeMap<(&str, &str), Self> = BTreeMap::new();
+        for queue in queues {
+            let of = merged.entry((queue.kind, &queue.target)).or_insert_with(|| Self {
+                depth: 0,
+                dead_letters: 0,
+                ..queue.clone()
+            });
+            of.depth += queue.depth;
+            of.dead_letters += queue.dead_letters;
+            of.oldest_seconds = of.oldest_seconds.max(queue.oldest_seconds);
+            of.has_worker &= queue.has_worker;
+            of.last_error = of.last_error.take().or_else(|| queue.last_error.clone());
+        }
+        merged.into_values().collect()
     }
 }
 
@@ -198,9 +219,4 @@ impl Admin {
             ),
         }
     }
-}
-
-/// Returns the seconds of a time span.
-pub(crate) fn seconds(span: Duration) -> u64 {
-    span.as_secs()
 }

@@ -8,11 +8,16 @@ use clap_complete::Shell;
 
 use crate::CliError;
 use crate::error::Exit;
+use crate::mounted::mounted;
 
 /// The commands that print completions and the manual page of a program.
+#[derive(Debug)]
+pub struct Documentation(Command);
+
+mounted!(Documentation(Command));
+
 #[derive(Debug, Subcommand)]
-#[non_exhaustive]
-pub enum Documentation {
+enum Command {
     /// Print the completions of a shell
     Completions {
         /// Shell
@@ -37,12 +42,12 @@ impl Documentation {
     }
 
     fn write(self, mut program: clap::Command, out: &mut Vec<u8>) -> Result<(), CliError> {
-        match self {
-            Self::Completions { shell } => {
+        match self.0 {
+            Command::Completions { shell } => {
                 let name = program.get_name().to_owned();
                 clap_complete::generate(shell, &mut program, name, out);
             }
-            Self::Man { command } => {
+            Command::Man { command } => {
                 program.build();
                 let mut found = program;
                 for name in &command {

@@ -10,6 +10,7 @@ use crate::dead::DeadCommand;
 use crate::diagnosis::DoctorArgs;
 use crate::error::{EXIT_CODES, Exit};
 use crate::events::EventsArgs;
+use crate::mounted::mounted;
 use crate::pauses::{GatewaysCommand, LogCommand};
 use crate::projections::ProjectionsCommand;
 use crate::queues::QueuesCommand;
@@ -21,11 +22,16 @@ use crate::verify::AuditArgs;
 use crate::workers::SagasArgs;
 use crate::{CliError, Terminal, verify, workers};
 
-/// The commands on a store, with or without an app.
+/// The commands on a store, with or without an app. Mount them as a subcommand, or among those of
+/// your program with `#[command(flatten)]`.
+#[derive(Debug)]
+pub struct Operations(Command);
+
+mounted!(Operations(Command));
+
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXIT_CODES)]
-#[non_exhaustive]
-pub enum Operations {
+enum Command {
     /// Streams: lists, histories, states
     #[command(subcommand)]
     Streams(StreamsCommand),
@@ -94,9 +100,11 @@ impl Operations {
         admin: &Admin,
         terminal: &mut Terminal,
     ) -> Result<ExitCode, CliError> {
-        self.execute(admin, terminal).await.map(ExitCode::from)
+        self.0.execute(admin, terminal).await.map(ExitCode::from)
     }
+}
 
+impl Command {
     async fn execute(self, admin: &Admin, terminal: &mut Terminal) -> Result<Exit, CliError> {
         match self {
             Self::Streams(command) => command.run(admin, terminal).await,

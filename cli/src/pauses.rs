@@ -122,7 +122,7 @@ impl GatewaysCommand {
 }
 
 fn table(gateways: &[GatewayView]) -> Table {
-    let mut table = Table::new(["gateway", "#waiting", "oldest", "#dead", "paused", "last error"]);
+    let mut table = Table::new(["!gateway", "#waiting", "oldest", "#dead", "paused", "last error"]);
     for of in gateways {
         let paused = |PauseView { since, by, .. }: &PauseView| {
             let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();

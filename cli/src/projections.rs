@@ -52,7 +52,7 @@ impl ProjectionsCommand {
                     if json {
                         return terminal.json(&projections);
                     }
-                    let mut table = Table::new(["projection", "state", "#done", "#of", "reason"]);
+                    let mut table = Table::new(["!projection", "state", "#done", "#of", "reason"]);
                     for of in projections {
                         let reason = of.error.unwrap_or(of.reason);
                         table.row([of.name, of.state, number(of.done), number(of.of), reason]);

@@ -128,23 +128,8 @@ fn described(of: &WaitingView) -> String {
 
 /// Returns the table of the queues; the partitions of one kind and target are one row.
 fn table(queues: &[QueueView]) -> Table {
-    let mut merged: Vec<QueueView> = Vec::new();
-    for queue in queues {
-        let same = |of: &&mut QueueView| of.kind == queue.kind && of.target == queue.target;
-        match merged.iter_mut().find(same) {
-            Some(of) => {
-                of.depth += queue.depth;
-                of.dead_letters += queue.dead_letters;
-                of.oldest_seconds = of.oldest_seconds.max(queue.oldest_seconds);
-                of.has_worker &= queue.has_worker;
-                of.last_error = of.last_error.take().or_else(|| queue.last_error.clone());
-            }
-            None => merged.push(queue.clone()),
-        }
-    }
-    merged.sort_by(|one, other| (one.kind, &one.target).cmp(&(other.kind, &other.target)));
-    let mut table = Table::new(["queue", "#waiting", "oldest", "#dead", "worker", "last error"]);
-    for of in merged {
+    let mut table = Table::new(["!queue", "#waiting", "oldest", "#dead", "worker", "last error"]);
+    for of in QueueView::merged(queues) {
         let oldest = if of.depth == 0 { String::new() } else { age(of.oldest_seconds) };
         table.row([
             format!("{}/{}", of.kind, of.target),
@@ -160,7 +145,7 @@ fn table(queues: &[QueueView]) -> Table {
 
 /// Returns the table of messages that wait.
 fn waiting(messages: &[WaitingView]) -> Table {
-    let mut table = Table::new(["id", "message", "from", "to", "#attempts", "content"]);
+    let mut table = Table::new(["!id", "message", "from", "to", "#attempts", "content"]);
     for of in messages {
         table.row([
             of.message.id.to_string(),

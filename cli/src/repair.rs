@@ -23,9 +23,9 @@ pub(crate) struct SendArgs {
     stream: StreamId,
     /// Stored name of the command, as `describe` prints it
     command: String,
-    /// Content of the command [default: none]
-    #[arg(value_parser = parse_json, default_value = "null")]
-    json: Box<RawValue>,
+    /// Content of the command
+    #[arg(value_name = "JSON", value_parser = parse_json, default_value = "{}")]
+    content: Box<RawValue>,
     #[command(flatten)]
     by: ByArgs,
     #[command(flatten)]
@@ -39,7 +39,7 @@ impl SendArgs {
         terminal: &mut Terminal,
     ) -> Result<Exit, CliError> {
         let admin = self.by.admin(admin);
-        let sent = admin.send(&self.stream, &self.command, self.json.get()).await?;
+        let sent = admin.send(&self.stream, &self.command, self.content.get()).await?;
         if self.output.json {
             terminal.json(&sent)?;
         } else {
@@ -130,8 +130,8 @@ pub(crate) struct OverrideArgs {
     /// Version of the event
     version: Version,
     /// Content that loads return from now on; the original stays
-    #[arg(value_parser = parse_json)]
-    json: Box<RawValue>,
+    #[arg(value_name = "JSON", value_parser = parse_json)]
+    content: Box<RawValue>,
     /// Stored name of the content [default: that of the event]
     #[arg(long)]
     name: Option<String>,
@@ -154,7 +154,7 @@ impl OverrideArgs {
         let replacement = Replacement {
             stream: self.stream.clone(),
             version: self.version,
-            json: self.json.get().to_owned(),
+            json: self.content.get().to_owned(),
             name: self.name,
             schema_version: self.schema_version,
         };

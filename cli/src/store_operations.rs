@@ -8,12 +8,17 @@ use composable_rust::StoreUrl;
 
 use crate::args::OutputArgs;
 use crate::error::Exit;
+use crate::mounted::mounted;
 use crate::{CliError, Terminal};
 
-/// The commands that need the URL of the store instead of an app.
+/// The commands that need the URL of the store instead of an app: migrations and backups.
+#[derive(Debug)]
+pub struct StoreOperations(Command);
+
+mounted!(StoreOperations(Command));
+
 #[derive(Debug, Subcommand)]
-#[non_exhaustive]
-pub enum StoreOperations {
+enum Command {
     /// Migrations of a store on PostgreSQL
     #[command(subcommand)]
     Migrate(MigrateCommand),
@@ -26,10 +31,8 @@ pub enum StoreOperations {
     },
 }
 
-/// The commands of migrations.
 #[derive(Debug, Subcommand)]
-#[non_exhaustive]
-pub enum MigrateCommand {
+enum MigrateCommand {
     /// Print the SQL that `apply` would run
     Plan {
         /// Number of log partitions of a new log
@@ -67,9 +70,9 @@ impl StoreOperations {
         url: &StoreUrl,
         terminal: &mut Terminal,
     ) -> Result<ExitCode, CliError> {
-        let done = match self {
-            Self::Migrate(command) => command.run(url, terminal).await,
-            Self::Backup { file, output } => back_up(url, file, output, terminal).await,
+        let done = match self.0 {
+            Command::Migrate(command) => command.run(url, terminal).await,
+            Command::Backup { file, output } => back_up(url, file, output, terminal).await,
         };
         done.map(ExitCode::from)
     }

@@ -147,7 +147,7 @@ async fn print_streams(
     if json {
         return terminal.json(&page);
     }
-    let mut table = Table::new(["stream", "#version", "changed", "last event"]);
+    let mut table = Table::new(["!stream", "#version", "changed", "last event"]);
     for of in &page.entries {
         table.row([
             of.stream.to_string(),
@@ -213,7 +213,7 @@ fn section(terminal: &mut Terminal, title: &str, table: &Table) -> Result<(), Cl
 }
 
 fn timers(timers: &[TimerView]) -> Table {
-    let mut table = Table::new(["timer", "due", "#attempts", "message", "error"]);
+    let mut table = Table::new(["!timer", "due", "#attempts", "message", "error"]);
     for of in timers {
         table.row([
             of.id.clone(),
@@ -227,7 +227,7 @@ fn timers(timers: &[TimerView]) -> Table {
 }
 
 fn waiting(messages: &[WaitingView]) -> Table {
-    let mut table = Table::new(["id", "queue", "message", "from", "to", "#attempts"]);
+    let mut table = Table::new(["!id", "queue", "message", "from", "to", "#attempts"]);
     for of in messages {
         table.row([
             of.message.id.to_string(),
@@ -242,7 +242,7 @@ fn waiting(messages: &[WaitingView]) -> Table {
 }
 
 fn letters(letters: &[DeadLetterView]) -> Table {
-    let mut table = Table::new(["id", "queue", "message", "from", "to", "error"]);
+    let mut table = Table::new(["!id", "queue", "message", "from", "to", "error"]);
     for of in letters {
         table.row([
             of.message.id.to_string(),

@@ -14,7 +14,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Creates a table. A column whose header begins with `#` is aligned to the right.
+    /// Creates a table. A column whose header begins with `#` is aligned to the right, and one whose
+    /// header begins with `!` is never cut: its cells are arguments of commands.
     pub(crate) fn new<const N: usize>(header: [&'static str; N]) -> Self {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
@@ -35,7 +36,8 @@ impl Table {
 
     /// Returns the lines, in which the widest columns are cut until they fit `width`.
     pub(crate) fn lines(&self, width: Option<usize>) -> Vec<String> {
-        let titles: Vec<_> = self.header.iter().map(|of| of.trim_start_matches('#')).collect();
+        let titles: Vec<_> =
+            self.header.iter().map(|of| of.trim_start_matches(['#', '!'])).collect();
         let mut widths: Vec<usize> = titles.iter().map(|title| title.len()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -43,7 +45,8 @@ impl Table {
             }
         }
         if let Some(width) = width {
-            fit(&mut widths, width.saturating_sub(GAP.len() * (titles.len() - 1)));
+            let whole: Vec<_> = self.header.iter().map(|of| of.starts_with('!')).collect();
+            fit(&mut widths, &whole, width.saturating_sub(GAP.len() * (titles.len() - 1)));
         }
         let header = titles.iter().map(|title| title.to_uppercase()).collect();
         let rows = std::iter::once(&header).chain(&self.rows);
@@ -61,9 +64,10 @@ impl Table {
 }
 
 /// Shortens the widest columns, the last of equals first, until they fit or are all short.
-fn fit(widths: &mut [usize], available: usize) {
+fn fit(widths: &mut [usize], whole: &[bool], available: usize) {
     while widths.iter().sum::<usize>() > available {
-        match widths.iter_mut().max_by_key(|width| **width) {
+        let cut = widths.iter_mut().zip(whole).filter(|(_, whole)| !**whole);
+        match cut.map(|(width, _)| width).max_by_key(|width| **width) {
             Some(widest) if *widest > MIN_WIDTH => *widest -= 1,
             _ => break,
         }
@@ -97,6 +101,13 @@ mod tests {
         let lines = table().lines(Some(30));
         assert_eq!(lines[1], "a          10  the card was d…");
         assert_eq!(table().lines(Some(1))[1], "a          10  the car…");
+    }
+
+    #[test]
+    fn arguments_of_commands_are_not_cut() {
+        let mut table = Table::new(["!id", "text"]);
+        table.row(["01234567890123456789".into(), "a text of some length".into()]);
+        assert_eq!(table.lines(Some(32))[1], "01234567890123456789  a text of…");
     }
 
     #[test]

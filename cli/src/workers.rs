@@ -63,7 +63,7 @@ pub(crate) async fn workers(
         if json {
             return terminal.json(&workers);
         }
-        let mut table = Table::new(["worker", "#processes", "held", "free"]);
+        let mut table = Table::new(["!worker", "#processes", "held", "free"]);
         for of in workers {
             let processes = of.processes.len().to_string();
             table.row([of.worker, processes, ranges(&of.held), ranges(&of.free)]);
@@ -83,7 +83,7 @@ pub(crate) async fn processes(
         if json {
             return terminal.json(&processes);
         }
-        let mut table = Table::new(["process", "#leases", "workers"]);
+        let mut table = Table::new(["!process", "#leases", "workers"]);
         for of in processes {
             table.row([of.process.to_string(), of.leases.to_string(), of.workers.join(" ")]);
         }

@@ -87,7 +87,7 @@ async fn five_thousand_dead_letters_of_one_bug_are_rehearsed_and_redriven() {
     timed(&["dead", "groups"]).await;
     let prepared = app.handle(&Parcel::id("17")).state(|parcel| parcel.kilos).await.unwrap();
     assert_eq!(prepared, Some(1));
-    let (audit, _) = timed(&["audit"]).await;
+    let (audit, _) = timed(&["audit", "--json"]).await;
     assert!(audit.contains("5000 decided, 0 behind others"), "{audit}");
     assert!(app.shutdown(Duration::from_secs(30)).await);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use composable_rust_core::codec::Format;
+use composable_rust_core::codec::{DecodeError, EncodedMessage, Format};
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::message::{MessageKind, ReplySource};
 use composable_rust_core::{Aggregate, Id, Message as _, StreamId, Version};
@@ -112,6 +112,22 @@ impl Registry {
         Ok(self.find(event.stream.category())?.decode(event)?)
     }
 
+    /// Returns the content of a command to a stream, in a queue or a timer, as JSON text.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, or the content is no command of it.
+    pub fn decode_command(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, RegistryError> {
+        self.find(stream.category())?.decode_command(stream, content).map_err(|error| {
+            let (name, reason) = (content.name.to_string(), error_chain(&error));
+            RegistryError::InvalidCommand { name, reason }
+        })
+    }
+
     /// Returns the state of a stream as JSON text, with its version; at version `until`, if given.
     ///
     /// # Errors
@@ -198,6 +214,11 @@ pub(crate) trait ErasedAggregate: Send + Sync {
     fn commands(&self) -> &'static [MessageKind];
     fn events(&self) -> &'static [MessageKind];
     fn decode(&self, event: &StoredEvent) -> Result<Option<String>, LoadError>;
+    fn decode_command(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError>;
     fn instance<'a>(
         &'a self,
         stream: &'a StreamId,
@@ -237,11 +258,16 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         let failed = |source| undecodable(event, source);
         let decoded: A::Event =
             self.0.shared.codecs.decode(&event.stream, content).map_err(failed)?;
-        let text = decoded.encode(Format::Json);
-        Ok(Some(match text.map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            _ => debug(&decoded),
-        }))
+        Ok(Some(json(&decoded)))
+    }
+
+    fn decode_command(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError> {
+        let decoded: A::Command = self.0.shared.codecs.decode(stream, content)?;
+        Ok(json(&decoded))
     }
 
     fn rehearse<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, Result<(), Failure>> {
@@ -295,6 +321,14 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
 
 /// An aggregate's runtime in the registry.
 pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
+
+/// Returns a message as JSON text.
+fn json(message: &impl composable_rust_core::Message) -> String {
+    match message.encode(Format::Json).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        _ => debug(message),
+    }
+}
 
 /// Returns the `Debug` text of a value that JSON cannot express, as a JSON string.
 fn debug(value: &impl fmt::Debug) -> String {
