@@ -71,11 +71,6 @@ impl Admin {
         &self.operator
     }
 
-    /// Returns the operator.
-    pub fn operator(&self) -> &Operator {
-        &self.operator
-    }
-
     /// Returns the app.
     pub fn app(&self) -> &App {
         &self.app

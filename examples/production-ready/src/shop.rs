@@ -121,10 +121,11 @@ fn app(
     config: &Config,
 ) -> AppBuilder {
     let has_bus = bus.is_some();
-    let mut app = App::builder(store).program("shop", env!("CARGO_PKG_VERSION")).settings(|settings| {
-        // Longer than a restart of the database, and shorter than the patience of clients.
-        settings.default_deadline = Duration::from_secs(15);
-    });
+    let mut app =
+        App::builder(store).program("shop", env!("CARGO_PKG_VERSION")).settings(|settings| {
+            // Longer than a restart of the database, and shorter than the patience of clients.
+            settings.default_deadline = Duration::from_secs(15);
+        });
     if let Some(bus) = bus {
         app = app.event_bus(bus);
     }

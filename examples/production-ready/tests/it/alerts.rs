@@ -140,9 +140,8 @@ impl Prometheus {
         let body = request(self.addr, "GET /api/v1/alerts", "").unwrap_or_default();
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
         let alerts = body["data"]["alerts"].as_array().cloned().unwrap_or_default();
-        let is_of = |alert: &Value| {
-            alert["labels"]["alertname"] == name && alert["state"] == "firing"
-        };
+        let is_of =
+            |alert: &Value| alert["labels"]["alertname"] == name && alert["state"] == "firing";
         alerts.into_iter().filter(is_of).map(|alert| alert["labels"].clone()).collect()
     }
 
@@ -164,7 +163,9 @@ fn program() -> Option<PathBuf> {
     let found = std::env::split_paths(&folders).map(|folder| folder.join("prometheus"));
     let found = found.into_iter().find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("skipped: Prometheus is not installed (Debian, Ubuntu: apt-get install prometheus)");
+        eprintln!(
+            "skipped: Prometheus is not installed (Debian, Ubuntu: apt-get install prometheus)"
+        );
     }
     found
 }

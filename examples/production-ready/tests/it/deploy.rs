@@ -31,7 +31,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 fn exported() -> BTreeSet<String> {
-    composable_rust::operations::metrics().map(|metric| metric.name.to_owned()).collect()
+    composable_rust::operations::metrics().iter().map(|metric| metric.name.to_owned()).collect()
 }
 
 fn dashboards() -> Vec<(PathBuf, Value)> {
