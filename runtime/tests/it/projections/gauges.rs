@@ -81,7 +81,7 @@ async fn the_gauges_rise_while_the_projection_is_stuck() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_during_a_measurement_is_seen() {
-    let gauges = Gauges::default();
+    let gauges = Recorded::default();
     let _recording = metrics::set_default_local_recorder(&gauges);
     let (memory, model, add_up) = (store(), Model::default(), AddUp::default());
     let store = FaultyEventStore::new(memory.clone());
