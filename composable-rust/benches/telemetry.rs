@@ -1,8 +1,8 @@
 //! The cost of telemetry: durable sends with everything on and with everything off, in turn.
 //!
-//! `cargo bench -p composable-rust --bench telemetry` prints the ratio for the store in memory, where
-//! telemetry weighs most, and for SQLite. Each round is a process, since a process has one tracer;
-//! a thread of the first process is the collector.
+//! `cargo bench -p composable-rust --bench telemetry` prints the ratio for the store in memory,
+//! where telemetry weighs most, and for SQLite. Each round is a process, since a process has one
+//! tracer; a thread of the first process is the collector.
 
 mod support;
 

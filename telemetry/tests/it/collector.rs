@@ -1,4 +1,4 @@
-//! What a collector receives from a process that is configured by its environment.
+//! The requests that a collector receives from a process configured by its environment.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
