@@ -157,7 +157,7 @@ impl DeadCommand {
 
 fn groups_table(groups: &[DeadLetterGroup]) -> Table {
     let mut table =
-        Table::new(["!group", "#letters", "#heads", "queue", "message", "since", "error"]);
+        Table::new(["!group", "#letters", "#heads", "queue", "message", "!since", "error"]);
     for of in groups {
         table.row([
             of.key.clone(),
@@ -173,14 +173,13 @@ fn groups_table(groups: &[DeadLetterGroup]) -> Table {
 }
 
 fn letters_table(letters: &[DeadLetterView]) -> Table {
-    let mut table = Table::new(["!id", "queue", "message", "from", "to", "since", "error"]);
+    let mut table = Table::new(["!id", "message", "to", "!since", "error"]);
     for of in letters {
         table.row([
             of.message.id.to_string(),
-            format!("{}/{}", of.kind, of.target),
             of.message.name.clone(),
-            of.message.sender.to_string(),
-            of.message.recipient.clone(),
+            if of.message.recipient.is_empty() { &of.target } else { &of.message.recipient }
+                .clone(),
             moment(of.parked_at),
             error_of(of),
         ]);

@@ -7,6 +7,7 @@ use console::Color;
 
 use crate::args::ListArgs;
 use crate::error::Exit;
+use crate::text::count;
 use crate::{CliError, Terminal};
 
 #[derive(Debug, Clone, Args)]
@@ -47,9 +48,9 @@ impl DoctorArgs {
                 }
             }
             terminal.write(&format!(
-                "{} faults, {} warnings",
-                diagnosis.faults(),
-                diagnosis.warnings()
+                "{}, {}",
+                count(diagnosis.faults() as u64, "fault"),
+                count(diagnosis.warnings() as u64, "warning")
             ))
         };
         self.list.repeat(terminal, print).await?;

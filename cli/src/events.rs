@@ -113,7 +113,7 @@ async fn follow(
 
 /// Returns the table of events of several streams.
 fn events(events: &[EventView]) -> Table {
-    let mut table = Table::new(["recorded", "stream", "#version", "event", "content"]);
+    let mut table = Table::new(["!recorded", "stream", "#version", "event", "content"]);
     for of in events {
         table.row([
             moment(of.recorded_at),

@@ -41,7 +41,7 @@ impl LogCommand {
                     if json {
                         return terminal.json(&pauses);
                     }
-                    let mut table = Table::new(["paused", "since", "by"]);
+                    let mut table = Table::new(["paused", "!since", "by"]);
                     for of in pauses {
                         table.row([of.name, moment(of.since), of.by.unwrap_or_default()]);
                     }

@@ -147,7 +147,7 @@ async fn print_streams(
     if json {
         return terminal.json(&page);
     }
-    let mut table = Table::new(["!stream", "#version", "changed", "last event"]);
+    let mut table = Table::new(["!stream", "#version", "!changed", "last event"]);
     for of in &page.entries {
         table.row([
             of.stream.to_string(),
@@ -173,7 +173,7 @@ pub(crate) fn next_page(
 
 /// Returns the table of the events of one stream.
 pub(crate) fn events(events: &[EventView]) -> Table {
-    let mut table = Table::new(["#version", "recorded", "event", "content"]);
+    let mut table = Table::new(["#version", "!recorded", "event", "content"]);
     for of in events {
         table.row([
             of.version.to_string(),
@@ -213,7 +213,7 @@ fn section(terminal: &mut Terminal, title: &str, table: &Table) -> Result<(), Cl
 }
 
 fn timers(timers: &[TimerView]) -> Table {
-    let mut table = Table::new(["!timer", "due", "#attempts", "message", "error"]);
+    let mut table = Table::new(["!timer", "!due", "#attempts", "message", "error"]);
     for of in timers {
         table.row([
             of.id.clone(),

@@ -71,7 +71,7 @@ impl TimersCommand {
                         return terminal.json(&timers);
                     }
                     let mut table =
-                        Table::new(["!stream", "timer", "due", "#attempts", "message", "error"]);
+                        Table::new(["!stream", "timer", "!due", "#attempts", "message", "error"]);
                     for of in timers {
                         let due = if of.due <= now { "overdue by " } else { "" };
                         table.row([

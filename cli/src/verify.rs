@@ -76,7 +76,7 @@ impl AuditArgs {
                 return terminal.json(&page);
             }
             let mut table =
-                Table::new(["at", "operator", "operation", "target", "result", "reason"]);
+                Table::new(["!at", "operator", "operation", "!target", "result", "reason"]);
             for of in page.entries {
                 let result = of.result.unwrap_or_else(|| "(none: under way or interrupted)".into());
                 table.row([
