@@ -61,6 +61,11 @@ mod trace;
 mod verify;
 mod workers;
 
+/// The chapter of the book: its snippet is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/command-line.md")]
+mod book {}
+
 pub use composable_rust_admin::{Admin, Operator};
 pub use documentation::Documentation;
 pub use error::CliError;

@@ -67,6 +67,9 @@ fn print(trace: &Trace, terminal: &mut Terminal) -> Result<(), CliError> {
     for of in &trace.waiting {
         print_waiting(of, "waits: ", terminal)?;
     }
+    if trace.is_cut {
+        terminal.line("the oldest part of the log was not searched: say when, with --around")?;
+    }
     Ok(())
 }
 
