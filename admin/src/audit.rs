@@ -34,7 +34,7 @@ const MAX_MONTHS: usize = 1_000;
 pub struct Intent {
     /// The name of the operation, as the command line has it.
     pub operation: String,
-    /// What it changes.
+    /// The thing that it changes.
     pub target: String,
 }
 
@@ -233,8 +233,8 @@ impl Admin {
         Ok(months.into_iter().map(|of| (of.stream, of.version)).collect())
     }
 
-    /// Returns the entries that began at the versions `start` to `end`, exclusive, of a stream, each
-    /// with its version and newest first.
+    /// Returns the entries that began at the versions `start` to `end`, exclusive, of a stream,
+    /// each with its version and newest first.
     async fn entries(
         &self,
         stream: &StreamId,

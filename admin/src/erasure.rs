@@ -37,7 +37,7 @@ pub struct Appearance {
 }
 
 impl Admin {
-    /// Erases the content of all events of a stream, for good: payloads, metadata, snapshots,
+    /// Erases the content of all events of a stream permanently: payloads, metadata, snapshots,
     /// queued messages and timers. Versions and positions stay. Followers learn of it.
     ///
     /// # Errors

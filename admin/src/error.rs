@@ -28,7 +28,7 @@ pub enum AdminError {
         what: &'static str,
         /// The requested name.
         name: String,
-        /// What to ask for instead, after a semicolon; empty if nothing is known.
+        /// The things to ask for instead, after a semicolon; empty if nothing is known.
         hint: String,
     },
     /// The dead letter waits behind another one: decide about that one first.
@@ -52,8 +52,8 @@ pub enum AdminError {
         /// The version of the event.
         version: Version,
     },
-    /// The timer was fired, cancelled or armed anew at the same moment.
-    #[error("the timer `{id}` of {stream} was fired, cancelled or armed anew meanwhile")]
+    /// The timer was fired, cancelled or armed again at the same moment.
+    #[error("the timer `{id}` of {stream} was fired, cancelled or armed again meanwhile")]
     TimerGone {
         /// The stream of the timer.
         stream: StreamId,

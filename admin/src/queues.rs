@@ -161,7 +161,8 @@ impl Admin {
         Ok(self.waiting_view(&self.find_waiting(id).await?))
     }
 
-    /// Moves a waiting message to the dead letters, with the operator's name and reason as its error.
+    /// Moves a waiting message to the dead letters, with the operator's name and reason as its
+    /// error.
     ///
     /// # Errors
     ///

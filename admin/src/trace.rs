@@ -47,7 +47,7 @@ pub struct Trace {
     pub correlation_id: CorrelationId,
     /// The messages that no other known message caused, in order of times: normally one.
     pub roots: Vec<TraceNode>,
-    /// What waits on behalf of the workflow and belongs to no known event.
+    /// The messages and timers that wait on behalf of the workflow and belong to no known event.
     pub waiting: Vec<TraceWaiting>,
     /// `true` if the oldest part of the time was not searched, because the search of a page's
     /// worth of the log was repeated 50 times.
@@ -71,7 +71,7 @@ pub struct TraceNode {
     pub events: Vec<EventView>,
     /// The messages that its effects have caused, in order of times.
     pub children: Vec<TraceNode>,
-    /// What waits as an effect of its events.
+    /// The messages and timers that wait as effects of its events.
     pub waiting: Vec<TraceWaiting>,
 }
 
@@ -122,8 +122,9 @@ impl Admin {
     /// Returns the tree of a workflow. The connections are derived from the ids, which depend on
     /// the message, the instance and the effect that caused them.
     ///
-    /// `range` is the time in which its events are sought, or a moment of the workflow. What waits is
-    /// sought among the first 10,000 messages of each queue, timers of each type, and dead letters.
+    /// `range` is the time in which its events are sought, or a moment of the workflow. Waiting
+    /// messages are sought among the first 10,000 of each queue, timers of each type, and dead
+    /// letters.
     /// `others` are the operations of other services' stores, whose events of the workflow are in
     /// the tree as well.
     ///

@@ -18,9 +18,9 @@ const LISTED: usize = 100;
 /// The progress of a long operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is done.
+    /// The part that is done.
     pub done: u64,
-    /// What there is to do, if that is known.
+    /// The whole, if that is known.
     pub of: Option<u64>,
 }
 

@@ -25,9 +25,9 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// - `/ready` is 200 if the process can serve requests: its stores respond within 2 seconds, and it
 ///   is not [draining](Self::drain). Otherwise it is 503, with the reasons.
 ///
-/// What a restart or another process would not mend does not make a process unready: a paused log, a
-/// failed projection, a topic that cannot be read, an instance that cannot be loaded. Such
-/// conditions are in the response as `warnings`, for people and for alerts.
+/// A process stays ready under conditions that neither a restart nor another process would mend: a
+/// paused log, a failed projection, a topic that cannot be read, an instance that cannot be
+/// loaded. They are in the response as `warnings`, for people and for alerts.
 ///
 /// # Example: endpoints beside those of a service
 ///

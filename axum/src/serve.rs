@@ -27,8 +27,8 @@ impl Stopping {
 /// Starts the workers of `app` and serves `router` until `signal` completes. Then it accepts no new
 /// connection, ends the streams of events, and finishes the requests in progress and then the work
 /// of the app, each for at most `grace`. Requests have the extension
-/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo). Returns `true` if all accepted commands were finished, as
-/// [`App::shutdown`] does.
+/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo). Returns `true` if all accepted commands
+/// were finished, as [`App::shutdown`] does.
 ///
 /// # Errors
 ///

@@ -67,7 +67,7 @@ enum Command {
     Projections(ProjectionsCommand),
     /// Send a command to an instance, as JSON
     Send(SendArgs),
-    /// Erase a stream for good, or find where a text still appears
+    /// Erase a stream permanently, or find where a text still appears
     Erase(EraseArgs),
     /// Replace the content of an event that cannot be decoded or applied
     Override(OverrideArgs),

@@ -14,8 +14,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Creates a table. A column whose header begins with `#` is aligned to the right, and one whose
-    /// header begins with `!` is never cut: its cells are arguments of commands.
+    /// Creates a table. A column whose header begins with `#` is aligned to the right, and one
+    /// whose header begins with `!` is never cut: its cells are arguments of commands.
     pub(crate) fn new<const N: usize>(header: [&'static str; N]) -> Self {
         Self { header: header.to_vec(), rows: Vec::new() }
     }

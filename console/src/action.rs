@@ -23,7 +23,7 @@ use crate::{layout, notice};
 pub(crate) enum Outcome {
     /// The change was made.
     Done {
-        /// What was done.
+        /// A description of the change.
         notice: String,
         /// The path of the console that shows the result.
         to: String,

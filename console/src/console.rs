@@ -56,7 +56,7 @@ pub enum Payloads {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConsoleError {
-    /// Nobody would have to identify themselves. Add a token or a trusted header, or serve this
+    /// Everybody would be admitted. Add a token or a trusted header, or serve this
     /// machine only.
     #[error(
         "the console has no authentication: call `token` or `trusted_header`, or `loopback_only` \

@@ -1,4 +1,4 @@
-//! What handlers know of a request.
+//! The part of a request that handlers use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const FORM: &str = "console/form";
 /// The seconds for which the codes in forms are the same; each is accepted for up to twice as long.
 const FORM_PERIOD: u64 = 12 * 3_600;
 
-/// What all requests share.
+/// The parts that all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) admin: Admin,

@@ -23,7 +23,7 @@ pub(crate) const MAX_STREAMS: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The part of the time that one live page may spend on rendering, as its inverse.
 const SHARE: u32 = 10;
-/// The time after which a stream ends, so that the browser authenticates anew.
+/// The time after which a stream ends, so that the browser authenticates again.
 const LIFETIME: Duration = Duration::from_secs(300);
 
 struct Live<F> {

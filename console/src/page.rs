@@ -21,9 +21,9 @@ pub(crate) struct Page {
     pub(crate) title: String,
     /// The equivalent command of the command line, without the name of the program.
     pub(crate) command: String,
-    /// What the page shows, which live updates replace.
+    /// The content, which live updates replace.
     pub(crate) body: Markup,
-    /// What stands above it and is not replaced, such as a form.
+    /// The part above it that is not replaced, such as a form.
     pub(crate) head: Markup,
     /// `true` if the page is kept up to date.
     pub(crate) is_live: bool,

@@ -76,7 +76,8 @@ macro_rules! timer_columns {
     };
 }
 
-/// `$3` to `$5` are the microseconds of a deadline, a stream and an id, after which the page begins.
+/// `$3` to `$5` are the microseconds of a deadline, a stream and an id, after which the page
+/// begins.
 const LIST_TIMERS: &str = concat!(
     timer_columns!(),
     "and t.category = $2 and ($3::bigint is null or (t.due, t.stream_id, t.timer_id) > \

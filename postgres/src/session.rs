@@ -175,8 +175,8 @@ impl Sessions {
         self.check_row(&within(Some(PROBE_TIMEOUT), response).await?, marker)
     }
 
-    /// Checks a session by a row that begins with the columns of [`CHECK`], as [`check`](Self::check)
-    /// does.
+    /// Checks a session by a row that begins with the columns of [`CHECK`], as
+    /// [`check`](Self::check) does.
     pub(crate) fn check_row(&self, row: &PgRow, marker: Option<&str>) -> Result<(), SessionError> {
         let found: String = row.try_get(0)?;
         self.judge(row, marker.unwrap_or(&found))

@@ -123,8 +123,8 @@ impl SqliteEventStoreBuilder {
         self
     }
 
-    /// Opens the log, creating the file if it is missing and [`migrate`](Self::migrate) allows it. Several processes may do so at the same
-    /// time.
+    /// Opens the log, creating the file if it is missing and [`migrate`](Self::migrate) allows it.
+    /// Several processes may do so at the same time.
     ///
     /// # Errors
     ///

@@ -23,7 +23,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     step(&mut tests, |tests| server.run(tests))?;
     let session = server.session();
     heading("deploy");
-    deploy::check(session)?;
+    deploy::check(session, false)?;
     if cargo::has_subcommand("deny") {
         step(&mut licences(), |check| session.run(check))?;
     } else {

@@ -22,19 +22,22 @@ const HELM: GoTool = GoTool { name: "helm", module: "helm.sh/helm/v3/cmd/helm@v3
 const KUBECONFORM: GoTool =
     GoTool { name: "kubeconform", module: "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0" };
 
-/// Checks the alerts, dashboards, the chart and the compose files. What needs a tool that is missing
-/// and cannot be installed is skipped, and said so.
+/// The version of Kubernetes whose manifests are made.
+const KUBERNETES: &str = "1.31.0";
+
+/// Checks the alerts, dashboards, the chart and the compose files. A check whose tool is missing
+/// and cannot be installed is skipped, with a message.
 pub(crate) fn run() -> Result<ExitCode> {
     let session = Session::start()?;
-    check(&session)?;
+    check(&session, true)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks the folder `deploy`.
-pub(crate) fn check(session: &Session) -> Result<()> {
+/// Checks the folder `deploy`; with `builds_tools`, tools that take minutes to build are built.
+pub(crate) fn check(session: &Session, builds_tools: bool) -> Result<()> {
     let deploy = cargo::root().join("deploy");
     alerts(&deploy, session)?;
-    chart(&deploy.join("helm/composable-app"), session)?;
+    chart(&deploy.join("helm/composable-app"), session, builds_tools)?;
     compose(&deploy.join("compose"), session)
 }
 
@@ -91,27 +94,26 @@ fn dashboard_rules(folder: &Path) -> Result<Value> {
 }
 
 /// Checks the chart with each of its value files.
-fn chart(chart: &Path, session: &Session) -> Result<()> {
-    let Some(helm) = HELM.find(session) else { return Ok(()) };
-    require(session, Command::new(&helm).arg("lint").arg(chart).arg("--strict"))?;
-    let kubeconform = KUBECONFORM.find(session);
-    let mut values = vec![None];
+fn chart(chart: &Path, session: &Session, builds_tools: bool) -> Result<()> {
+    let Some(helm) = HELM.find(session, builds_tools) else { return Ok(()) };
+    let kubeconform = KUBECONFORM.find(session, builds_tools);
+    let mut values = Vec::new();
     for entry in fs::read_dir(chart.join("ci"))? {
-        values.push(Some(entry?.path()));
+        values.push(entry?.path());
     }
     values.sort();
     for file in values {
+        let mut lint = Command::new(&helm);
+        lint.arg("lint").arg(chart).arg("--strict").arg("--values").arg(&file);
+        require(session, &mut lint)?;
         let mut template = Command::new(&helm);
         template.args(["template", "shop"]).arg(chart);
-        if let Some(file) = &file {
-            template.arg("--values").arg(file);
-        }
+        template.args(["--kube-version", KUBERNETES]).arg("--values").arg(&file);
         let manifests = template.output().context("helm does not run")?;
         if !manifests.status.success() {
             bail!("helm template: {}", String::from_utf8_lossy(&manifests.stderr));
         }
-        let shown = file.as_deref().map_or("the defaults".into(), Path::to_string_lossy);
-        println!("helm template with {shown}: {} bytes", manifests.stdout.len());
+        println!("helm template with {}: {} bytes", file.display(), manifests.stdout.len());
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("manifests.yaml");
         fs::write(&path, &manifests.stdout)?;
@@ -155,14 +157,19 @@ fn compose(folder: &Path, session: &Session) -> Result<()> {
 }
 
 impl GoTool {
-    /// Finds the tool, or builds it if Go is installed; `None`, with a message, if it is not.
-    fn find(&self, session: &Session) -> Option<PathBuf> {
+    /// Finds the tool, or builds it if that is wanted and Go is installed; otherwise `None`, with a
+    /// message.
+    fn find(&self, session: &Session, builds: bool) -> Option<PathBuf> {
         let folder = cargo::root().join("target/tools");
         let built = folder.join(self.name);
         let found =
             program::find(self.name).or_else(|| Some(built.clone()).filter(|of| of.is_file()));
         if found.is_some() {
             return found;
+        }
+        if !builds {
+            println!("skipped: {} is not installed; `cargo xtask deploy` builds it", self.name);
+            return None;
         }
         let Some(go) = program::find("go") else {
             println!("skipped: neither {} nor Go is installed", self.name);

@@ -42,8 +42,8 @@ fn install_pgbouncer(session: &Session) {
     }
 }
 
-/// Installs Chromium and its driver if they are missing. If that fails, the tests that need them are
-/// skipped, or fail where `CI` is set.
+/// Installs Chromium and its driver if they are missing. If that fails, the tests that need them
+/// are skipped, or fail where `CI` is set.
 pub(crate) fn install_browser(session: &Session) {
     if program::find("chromedriver").is_none() {
         install(Dependency::Browser, session);

@@ -7,8 +7,9 @@ use crate::Problem;
 
 /// The problem of a query. The log has the error; the response has no text of it.
 ///
-/// - 503 `unavailable`, with `Retry-After`: no connection came free in time, the connection is lost,
-///   the database is busy or stopping, or it has ended the query because of a deadlock or a timeout.
+/// - 503 `unavailable`, with `Retry-After`: no connection came free in time, the connection is
+///   lost, the database is busy or stopping, or it has ended the query because of a deadlock or a
+///   timeout.
 /// - 500 `internal`: the others, also a row that was not found.
 ///
 /// A missing row may be the client's mistake or the program's, and only the program knows: read it

@@ -51,7 +51,7 @@ async fn a_backup_is_a_copy_that_verifies() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let again = composable(&["--store", &fixture.url(), "backup", copy]);
     assert_eq!(again.status.code(), Some(5), "{}", text(&again.stderr));
-    // Nobody works on a copy by mistake.
+    // No process works on a copy by mistake.
     let url = format!("sqlite:{copy}");
     let output = composable(&["--store", &url, "verify"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));

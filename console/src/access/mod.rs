@@ -1,4 +1,4 @@
-//! Who may use the console, and from where.
+//! Identities of browsers, and their rights.
 
 pub(crate) mod guard;
 pub(crate) mod headers;

@@ -1,4 +1,4 @@
-//! What operators have done.
+//! The list of operations that operators have made.
 
 use composable_rust_admin::AuditCursor;
 use maud::html;

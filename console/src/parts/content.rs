@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::Payloads;
 use crate::context::Context;
 
-/// What is shown instead of a value.
+/// The text that is shown instead of a value.
 const MASK: &str = "•••";
 /// The number of characters that a line shows before the content must be unfolded.
 const LINE: usize = 90;

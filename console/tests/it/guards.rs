@@ -1,4 +1,4 @@
-//! What the console refuses.
+//! Requests that the console refuses.
 
 use std::net::{IpAddr, Ipv4Addr};
 

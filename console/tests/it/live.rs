@@ -33,7 +33,7 @@ async fn a_page_is_sent_again_when_it_changes() {
     let event = tokio::time::timeout(Duration::from_secs(5), events.next()).await;
     let event = String::from_utf8(event.unwrap().unwrap().unwrap().to_vec()).unwrap();
     assert!(event.contains("event: body") && event.contains("order-fresh"), "{event}");
-    // The browser authenticates anew after five minutes.
+    // The browser authenticates again after five minutes.
     let ended = tokio::time::timeout(Duration::from_secs(400), events.count()).await;
     assert!(ended.unwrap() > 10);
 }

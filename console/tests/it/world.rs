@@ -19,7 +19,7 @@ use crate::app::{Order, OrderCommand, Stock};
 
 pub(crate) const TOKEN: &str = "ann's token is secret";
 pub(crate) const READER: &str = "bob's token is secret";
-/// What must never run, and appears in ids, contents and errors.
+/// A script that must never run, and appears in ids, contents and errors.
 pub(crate) const SCRIPT: &str = "<script>alert(1)</script>";
 
 /// Returns the operations of an app without workers: an order has told the stock twice, and the

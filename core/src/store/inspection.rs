@@ -152,9 +152,9 @@ pub struct Finding {
     pub check: &'static str,
     /// The severity.
     pub severity: Severity,
-    /// What was found.
+    /// A description of the finding.
     pub found: String,
-    /// What to do about it; empty for a fact.
+    /// The remedy; empty for a fact.
     pub remedy: String,
 }
 

@@ -14,7 +14,7 @@ use crate::shipping::{Parcel, ParcelCommand, ParcelEvent};
 pub struct Order {
     /// The status.
     pub status: OrderStatus,
-    /// What is ordered; `None` before the order is placed.
+    /// The ordered goods; `None` before the order is placed.
     pub cart: Option<Cart>,
 }
 
@@ -33,7 +33,7 @@ pub enum OrderStatus {
     Cancelled,
 }
 
-/// What a customer orders.
+/// The goods that a customer orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cart {
     /// The customer, by a pseudonym.

@@ -157,7 +157,7 @@ impl Payment {
         match (*self, outcome) {
             (Self::Pending { cents }, Done(Charged)) => record(Event::Charged { cents }),
             (Self::Pending { .. }, Failed(_)) => record(Event::Declined),
-            // Nobody knows if the provider took the money, so it is to give back what it took.
+            // It is unknown if the provider took the money, so it is to give back what it took.
             (Self::Pending { .. }, Exhausted | Unstorable(_)) => {
                 record(Event::RefundRequested { cancelled: false })
             }

@@ -118,7 +118,7 @@ async fn news(worker: &PostgresEventStore, seen: u64) {
     timeout(Duration::from_secs(20), waiting).await.expect("no news in 20 s");
 }
 
-/// What was committed while the listener's connection was lost is found when it is replaced. No
+/// A commit while the listener's connection was lost is found when it is replaced. No
 /// poll finds it: the poll interval is ten minutes.
 #[tokio::test]
 async fn news_of_the_time_without_a_listener_are_found() {

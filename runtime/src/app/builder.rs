@@ -144,7 +144,8 @@ impl AppBuilder {
     /// ```
     /// # use composable_rust_runtime::App;
     /// # use composable_rust_testing::InMemoryEventStore;
-    /// let app = App::builder(InMemoryEventStore::new()).program("orders", env!("CARGO_PKG_VERSION"));
+    /// let app = App::builder(InMemoryEventStore::new());
+    /// let app = app.program("orders", env!("CARGO_PKG_VERSION"));
     /// ```
     #[must_use]
     pub fn program(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
