@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use composable_rust_core::prelude::*;
 use composable_rust_runtime::App;
@@ -53,7 +54,9 @@ fn a_collector_receives_traces_and_metrics_until_the_end() {
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         .status();
     assert!(status.unwrap().success());
-    let requests: Vec<_> = received.try_iter().collect();
+    // The thread passes on a request after it has answered it.
+    let next = || received.recv_timeout(Duration::from_secs(2)).ok();
+    let requests: Vec<_> = std::iter::from_fn(next).collect();
     let has = |path: &str, text: &str| {
         let holds = |body: &[u8]| body.windows(text.len()).any(|part| part == text.as_bytes());
         requests.iter().any(|(of, body)| of == path && holds(body))
