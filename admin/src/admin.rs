@@ -40,7 +40,10 @@ impl Operator {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("app", &self.app).field("operator", &self.operator).finish()
+        f.debug_struct("Admin")
+            .field("app", &self.app)
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use composable_rust_core::Timestamp;
-use composable_rust_core::queue::DeadLetter;
+use composable_rust_core::queue::{DeadLetter, DeadLetterDecision};
 use composable_rust_runtime::operations::{DeadLetterError, Rehearsal};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
@@ -327,7 +327,7 @@ impl Admin {
             error: letter.error.clone(),
             is_head: letter.is_head,
             parked_at: letter.parked_at,
-            decision: letter.decision.map(|decision| decision.as_str()),
+            decision: letter.decision.map(DeadLetterDecision::as_str),
             group: group_key(&[queue.kind.as_str(), &queue.target, &row.content.name, &error]),
             message: self.message_view(
                 row.id,

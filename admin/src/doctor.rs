@@ -89,7 +89,7 @@ impl Admin {
         let after = now();
         let skew = if store < before { before.since(store) } else { store.since(after) };
         let found = format!("{:.3} s", skew.as_secs_f64());
-        Ok(if skew > CLOCK_SKEW && self.is_on_a_real_clock(store) {
+        Ok(if skew > CLOCK_SKEW && is_on_a_real_clock(store) {
             Finding::warning(
                 "clock-skew",
                 format!("the clocks of this machine and of the store differ by {found}"),
@@ -98,12 +98,6 @@ impl Admin {
         } else {
             Finding::fact("clock-skew", found)
         })
-    }
-
-    /// `false` for the still clock of a store in memory.
-    fn is_on_a_real_clock(&self, now: Timestamp) -> bool {
-        const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
-        now != START
     }
 
     async fn app_findings(&self, found: &mut Vec<Finding>) {
@@ -170,4 +164,10 @@ fn queue_findings(of: &QueueView, found: &mut Vec<Finding>) {
             "look at them with `dead groups`, then redrive or discard them",
         ));
     }
+}
+
+/// `false` for the still clock of a store in memory.
+fn is_on_a_real_clock(now: Timestamp) -> bool {
+    const START: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
+    now != START
 }

@@ -150,10 +150,10 @@ impl Admin {
                 let at = Position::new(range.partition, last.unwrap_or(range.after));
                 Ok::<_, AdminError>((events, at))
             });
-            let searched = try_join_all(searches).await?;
+            let results = try_join_all(searches).await?;
             let mut moved: BTreeMap<u16, u64> =
                 at.iter().map(|at| (at.partition, at.offset)).collect();
-            for (events, at) in searched {
+            for (events, at) in results {
                 found.extend(events);
                 moved.insert(at.partition, at.offset);
             }
@@ -189,7 +189,7 @@ impl Admin {
             }
             let events = self.store().read_log(&probes, 1).await?;
             for (head, (low, high)) in heads.iter().zip(&mut bounds) {
-                let middle = (*low + *high) / 2;
+                let middle = low.midpoint(*high);
                 if *high - *low <= 1 {
                     continue;
                 }

@@ -74,7 +74,7 @@ impl Admin {
         let mut found = Verification::default();
         for head in &heads {
             self.verify_partition(*head, &mut found, |done| {
-                progress(Progress { done, of: Some(of) })
+                progress(Progress { done, of: Some(of) });
             })
             .await?;
         }

@@ -136,9 +136,9 @@ impl DeadCommand {
             Self::Show { id, output } => {
                 let letter = admin.dead_letter(id).await?;
                 if output.json {
-                    terminal.json(&letter)?
+                    terminal.json(&letter)?;
                 } else {
-                    print_letter(&letter, terminal)?
+                    print_letter(&letter, terminal)?;
                 }
                 Ok(Exit::Done)
             }
@@ -295,9 +295,9 @@ async fn rehearse(
     bar.finish_and_clear();
     let run = run?;
     if json {
-        terminal.json(&run)?
+        terminal.json(&run)?;
     } else {
-        print_rehearsal(&run, terminal)?
+        print_rehearsal(&run, terminal)?;
     }
     Ok(match run.interrupted {
         true => Exit::Interrupted,

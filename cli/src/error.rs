@@ -88,12 +88,12 @@ impl CliError {
 fn exit_of(error: &AdminError) -> Exit {
     match error {
         _ if error.is_transient() => Exit::Unavailable,
-        AdminError::NotFound { .. } => Exit::NotFound,
+        AdminError::NotFound { .. }
+        | AdminError::Registry(RegistryError::UnknownAggregate { .. }) => Exit::NotFound,
         AdminError::Load(LoadError::Unavailable { .. } | LoadError::Log { .. }) => {
             Exit::Unavailable
         }
         AdminError::Load(_) | AdminError::Registry(RegistryError::Load(_)) => Exit::Problems,
-        AdminError::Registry(RegistryError::UnknownAggregate { .. }) => Exit::NotFound,
         AdminError::Registry(RegistryError::InvalidCommand { .. }) => Exit::Usage,
         _ => Exit::Refused,
     }

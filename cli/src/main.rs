@@ -15,7 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 #[derive(Debug, Parser)]
 #[command(name = "composable", version)]
 struct Cli {
-    /// Event store: sqlite:PATH or postgres://USER@HOST/DATABASE
+    /// Event store: `sqlite:PATH` or `postgres://USER@HOST/DATABASE`
     #[arg(
         long,
         global = true,

@@ -23,9 +23,12 @@ impl Table {
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.header.len(), "every row has all columns");
         // One line for each row.
-        let one_line = |cell: String| match cell.contains(['\n', '\r', '\t', '\x1b']) {
-            true => cell.replace(|c: char| c.is_control(), " "),
-            false => cell,
+        let one_line = |cell: String| {
+            if cell.contains(['\n', '\r', '\t', '\x1b']) {
+                cell.replace(|c: char| c.is_control(), " ")
+            } else {
+                cell
+            }
         };
         self.rows.push(cells.into_iter().map(one_line).collect());
     }

@@ -112,6 +112,7 @@ impl Terminal {
     }
 
     /// Asks a question on stderr, and returns `true` if the answer begins with `y`.
+    #[expect(clippy::unused_self, reason = "only a terminal can be asked")]
     pub(crate) fn ask(&self, question: &str) -> Result<bool, CliError> {
         eprint!("{question} [y/N] ");
         let mut answer = String::new();

@@ -33,16 +33,15 @@ impl TraceArgs {
         terminal: &mut Terminal,
     ) -> Result<Exit, CliError> {
         let mut around = Moment::option(self.around, admin).await?;
-        let correlation = match self.workflow.parse::<uuid::Uuid>() {
-            Ok(id) => CorrelationId(id),
-            Err(_) => {
-                let stream: StreamId = self.workflow.parse().map_err(|error| {
-                    CliError::Usage(format!("`{}` is no id and no stream: {error}", self.workflow))
-                })?;
-                let (correlation, at) = admin.workflow_of(&stream).await?;
-                around = around.or(Some(at));
-                correlation
-            }
+        let correlation = if let Ok(id) = self.workflow.parse::<uuid::Uuid>() {
+            CorrelationId(id)
+        } else {
+            let stream: StreamId = self.workflow.parse().map_err(|error| {
+                CliError::Usage(format!("`{}` is no id and no stream: {error}", self.workflow))
+            })?;
+            let (correlation, at) = admin.workflow_of(&stream).await?;
+            around = around.or(Some(at));
+            correlation
         };
         let mut others = Vec::new();
         for url in &self.also {

@@ -123,9 +123,8 @@ fn ranges(numbers: &[u16]) -> String {
             _ => found.push((number, number)),
         }
     }
-    let text = |(first, last): &(u16, u16)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
+    let text = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     found.iter().map(text).collect::<Vec<_>>().join(" ")
 }

@@ -100,11 +100,16 @@ fn sql_after(found: i32, builder: &PostgresEventStoreBuilder) -> String {
          select pg_advisory_xact_lock({MIGRATION_LOCK});\n"
     );
     if let Some(schema) = builder.schema.as_deref().map(quoted) {
-        sql += &format!("create schema if not exists {schema};\n");
-        sql += &format!("set local search_path = {schema};\n");
+        sql.push_str("create schema if not exists ");
+        sql.push_str(&schema);
+        sql.push_str(";\nset local search_path = ");
+        sql.push_str(&schema);
+        sql.push_str(";\n");
     }
     for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
-        sql += &format!("\n-- Migration {version}\n{}\n", migration.trim_end());
+        let migration = migration.trim_end();
+        let migration = format!("\n-- Migration {version}\n{migration}\n");
+        sql.push_str(&migration);
     }
     sql + &format!("\nselect create_log({});\ncommit;\n", builder.partitions)
 }

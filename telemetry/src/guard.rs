@@ -25,7 +25,7 @@ impl fmt::Debug for TelemetryGuard {
             .field("exports_traces", &self.traces.is_some())
             .field("exports_metrics", &self.metrics.is_some())
             .field("prometheus_address", &self.prometheus_address())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,7 +5,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{SdkTracerProvider, TracerProviderBuilder};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -43,7 +43,7 @@ impl Telemetry {
     pub fn init(mut self) -> Result<TelemetryGuard, TelemetryError> {
         let resource = Resource::builder().with_service_name(self.service.clone()).build();
         let traces = SdkTracerProvider::builder().with_resource(resource.clone());
-        let traces = self.exporting(traces)?.map(|builder| builder.build());
+        let traces = self.exporting(traces)?.map(TracerProviderBuilder::build);
         let metrics = self.meter_provider(resource)?;
         let (recorder, prometheus) = PrometheusMetrics::new(&self.service)?;
         let installed = match &metrics {
@@ -86,7 +86,7 @@ impl Telemetry {
         };
         let filter = EnvFilter::try_new(&self.log_filter).map_err(|_| invalid())?;
         let lookup = TraceLookup::default();
-        let traced = traces.map(|traces| {
+        let span_layer = traces.map(|traces| {
             let exporters = EXPORTERS.map(|target| (target, LevelFilter::OFF));
             let targets = Targets::new().with_default(LevelFilter::INFO).with_targets(exporters);
             let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer(SCOPE));
@@ -104,7 +104,7 @@ impl Telemetry {
                 .with_filter(filter)
                 .boxed(),
         };
-        let dispatch = Dispatch::new(Registry::default().with(traced).with(logs));
+        let dispatch = Dispatch::new(Registry::default().with(span_layer).with(logs));
         lookup.set(&dispatch);
         dispatcher::set_global_default(dispatch)
             .map_err(|_| TelemetryError::AlreadyInstalled("a logger"))?;

@@ -27,10 +27,13 @@ fn the_commands_are_consistent_in_a_program_of_their_own() {
 fn the_usage_of_every_command() {
     fn usages(command: &mut clap::Command, found: &mut String) {
         if command.get_subcommands().next().is_none() {
-            *found += &format!("{}\n", command.render_usage());
+            found.push_str(&command.render_usage().to_string());
+            found.push('\n');
             for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
                 let id = arg.get_long().unwrap_or_default();
-                *found += &format!("    --{id}\n");
+                for part in ["    --", id, "\n"] {
+                    found.push_str(part);
+                }
             }
         }
         for inner in command.get_subcommands_mut() {

@@ -93,9 +93,10 @@ impl Aggregate for Order {
                 record(OrderEvent::Placed { cents, email, kilos })
             }
             OrderCommand::Cancel if self.status == Status::New => reject(OrderError::NotPlaced),
-            OrderCommand::Cancel | OrderCommand::Expire => record(OrderEvent::Cancelled),
             OrderCommand::Bank(CallOutcome::Done(_)) => record(OrderEvent::Paid),
-            OrderCommand::Bank(_) => record(OrderEvent::Cancelled),
+            OrderCommand::Cancel | OrderCommand::Expire | OrderCommand::Bank(_) => {
+                record(OrderEvent::Cancelled)
+            }
         }
     }
 
@@ -212,7 +213,10 @@ pub(crate) async fn fill(store: impl EventStore) {
     app.handle(&Checkout::id("c1")).send(SagaCommand::Start(0)).await.unwrap();
     let admin = Admin::new(&app, Operator::named("test"));
     loop {
-        let letters = admin.dead_letters(&Default::default(), 10).await.unwrap();
+        let letters = admin
+            .dead_letters(&composable_rust_admin::DeadLetterFilter::default(), 10)
+            .await
+            .unwrap();
         let prepared = app.handle(&Parcel::id("1")).state(|parcel| parcel.kilos).await.unwrap();
         if letters.len() == 4 && prepared.is_some() {
             break;

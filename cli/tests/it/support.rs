@@ -50,7 +50,8 @@ pub(crate) async fn run_for(admin: &Admin, args: &[&str]) -> (String, u8) {
     let mut output = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     let code = done.unwrap_or_else(|error| {
         let source = std::error::Error::source(&error).map(|of| format!(": {of}"));
-        output += &format!("error: {error}{}\n", source.unwrap_or_default());
+        let line = format!("error: {error}{}\n", source.unwrap_or_default());
+        output.push_str(&line);
         error.report()
     });
     (output, number_of(code))

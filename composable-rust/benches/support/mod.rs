@@ -67,6 +67,7 @@ pub(crate) const ROUNDS: usize = 5;
 
 /// Runs `work` in `tasks` concurrent tasks, each of which returns its number of completions.
 /// Returns the completions per second of all tasks together.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a rate need not be")]
 pub(crate) async fn rate<F, Fut>(tasks: usize, work: F) -> f64
 where
     F: Fn(usize) -> Fut,

@@ -4,7 +4,13 @@ use composable_rust_core::store::LogSecret;
 
 /// Returns the code of `parts` for a purpose, as 32 hexadecimal digits.
 pub(crate) fn seal(secret: &LogSecret, purpose: &str, parts: &[&[u8]]) -> String {
-    secret.code(purpose, parts).iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write as _;
+
+    secret.code(purpose, parts).iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Returns `true` if `text` is the code of `parts`. It takes the same time for every wrong code.

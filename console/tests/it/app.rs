@@ -50,8 +50,11 @@ impl Aggregate for Order {
 
     fn apply(&mut self, event: OrderEvent) {
         match event {
-            OrderEvent::Placed { note } => (self.status, self.note) = ("placed".to_owned(), note),
-            OrderEvent::Reminded => self.status = "reminded".to_owned(),
+            OrderEvent::Placed { note } => {
+                "placed".clone_into(&mut self.status);
+                self.note = note;
+            }
+            OrderEvent::Reminded => "reminded".clone_into(&mut self.status),
         }
     }
 

@@ -1,5 +1,5 @@
-//! The few commands of the W3C WebDriver protocol that the tests need, for a `chromedriver` that
-//! they start.
+//! The few commands of the W3C's protocol `WebDriver` that the tests need, for a `chromedriver`
+//! that they start.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Browser {
         for _ in 0..300 {
             sleep(Duration::from_millis(100)).await;
             if let Some(value) = browser.try_send("POST", "/session", &capabilities).await {
-                browser.session = value["sessionId"].as_str().expect("a session").to_owned();
+                value["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
                 return Some(browser);
             }
         }

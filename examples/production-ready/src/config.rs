@@ -87,9 +87,14 @@ pub struct Config {
     pub provider: Provider,
 }
 
+/// Returns one line for each text.
+fn listed(texts: &[String]) -> String {
+    texts.iter().flat_map(|text| ["  - ", text, "\n"]).collect()
+}
+
 /// Every mistake in the environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration has mistakes:\n{}", .0.iter().map(|of| format!("  - {of}\n")).collect::<String>())]
+#[error("the configuration has mistakes:\n{}", listed(.0))]
 pub struct ConfigError(pub Vec<String>);
 
 /// The variables that are not read yet, and the mistakes found.

@@ -23,6 +23,7 @@ struct Cli {
     command: Command,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one value for the whole program")]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until a signal: the first one ends gracefully, the second at once

@@ -156,12 +156,12 @@ impl Payment {
         use ProviderResponse::{Charged, Refunded};
         match (*self, outcome) {
             (Self::Pending { cents }, Done(Charged)) => record(Event::Charged { cents }),
-            (Self::Pending { .. }, Failed(_)) => record(Event::Declined),
+            (Self::Pending { .. }, Failed(_))
+            | (Self::Refunding { cancelled: false }, Done(Refunded)) => record(Event::Declined),
             // It is unknown if the provider took the money, so it is to give back what it took.
             (Self::Pending { .. }, Exhausted | Unstorable(_)) => {
                 record(Event::RefundRequested { cancelled: false })
             }
-            (Self::Refunding { cancelled: false }, Done(Refunded)) => record(Event::Declined),
             (Self::Refunding { cancelled: true }, Done(Refunded)) => record(Event::Cancelled),
             // A refund is requested until the provider answers.
             (Self::Refunding { .. }, Exhausted | Unstorable(_)) => unchanged().with(refund(ctx)),

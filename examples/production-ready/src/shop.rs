@@ -39,10 +39,8 @@ impl Shop {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = open_store(&config.store, config.migrate).await?;
         let has_orders = config.services.contains(&Service::Orders);
-        let overview = match has_orders {
-            true => Some(overview::open(&config.read_model).await?),
-            false => None,
-        };
+        let overview =
+            if has_orders { Some(overview::open(&config.read_model).await?) } else { None };
         let bus = match &config.brokers {
             Some(brokers) => Some(open_bus(brokers).await?),
             None => None,

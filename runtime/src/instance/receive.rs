@@ -34,6 +34,9 @@ pub(crate) struct InboundMessage {
     pub(crate) fired_timer: Option<ArmedTimer>,
 }
 
+/// An instance with the command that a message is for it.
+type Accepted<A> = (Id<A>, PendingCommand<<A as Aggregate>::Command>);
+
 impl<A: Aggregate> AggregateRuntime<A> {
     /// Has the instance handle a message.
     ///
@@ -85,10 +88,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
     }
 
     /// Decodes a message and checks that it may be delivered; `None` if its content was erased.
-    fn accept(
-        &self,
-        message: &InboundMessage,
-    ) -> Result<Option<(Id<A>, PendingCommand<A::Command>)>, Failure> {
+    fn accept(&self, message: &InboundMessage) -> Result<Option<Accepted<A>>, Failure> {
         let command = match self.command_of(message) {
             Ok(Some(command)) => command,
             Ok(None) => return Ok(None),

@@ -67,7 +67,7 @@ impl OtlpRecorder {
     }
 
     fn description(&self, name: &str) -> String {
-        lock(&self.descriptions).get(name).map(|text| text.to_string()).unwrap_or_default()
+        lock(&self.descriptions).get(name).map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -91,9 +91,9 @@ fn series<T>(all: &Series<T>, key: &Key, make: impl FnOnce(Vec<KeyValue>) -> T) 
     let labels = key.labels();
     let labels =
         labels.map(|label| KeyValue::new(label.key().to_owned(), label.value().to_owned()));
-    let made = Arc::new(make(labels.collect()));
-    all.insert(key.clone(), Arc::clone(&made));
-    made
+    let added = Arc::new(make(labels.collect()));
+    all.insert(key.clone(), Arc::clone(&added));
+    added
 }
 
 impl Recorder for OtlpRecorder {

@@ -79,7 +79,9 @@ pub(crate) fn tree(spans: &[SpanData]) -> String {
         let parent = Some(span.parent_span_id).filter(|id| is_known(*id));
         children.entry(parent.unwrap_or(SpanId::INVALID)).or_default().push(span);
     }
-    children.values_mut().for_each(|spans| spans.sort_by(|one, other| one.name.cmp(&other.name)));
+    for spans in children.values_mut() {
+        spans.sort_by(|one, other| one.name.cmp(&other.name));
+    }
     let mut text = String::new();
     add(&mut text, &children, SpanId::INVALID, 0);
     text
@@ -93,7 +95,9 @@ fn add(
 ) {
     for span in children.get(&parent).into_iter().flatten() {
         let kind = format!("{:?}", span.span_kind).to_lowercase();
-        text.push_str(&format!("{}{} ({kind})\n", "  ".repeat(depth), span.name));
+        for part in [&*"  ".repeat(depth), &*span.name, " (", &*kind, ")\n"] {
+            text.push_str(part);
+        }
         add(text, children, span.span_context.span_id(), depth + 1);
     }
 }

@@ -85,9 +85,9 @@ pub(super) async fn a_search_of_the_log_filters_a_range_newest_first(on: StoreUn
     let other = &on.streams_of(0, "thing_2", 1)[0];
     on.commit(&append(a, 0, 2)).await;
     on.commit(&append(other, 0, 1)).await;
-    let mut named = event();
-    named.content.name = "thing.renamed".into();
-    on.commit(&append(b, 0, 0).with_events(vec![named])).await;
+    let mut other_event = event();
+    other_event.content.name = "thing.renamed".into();
+    on.commit(&append(b, 0, 0).with_events(vec![other_event])).await;
 
     let all = EventFilter::default();
     let at = |stream: &StreamId, version| (stream.clone(), version);

@@ -364,15 +364,12 @@ fn a_rejected_undoing_does_not_stop_the_others() {
             let scenario = checkout(waiting(Undo(step))).when(refusal).then([event]);
             let failed = FailedStep { step, reason: Reason::TimedOut };
             let not_undone = vec![FailedStep { step, reason }];
-            let (scenario, status) = match before {
-                Some(step) => {
-                    let status = Status::Undoing { step, since: noon(), failed };
-                    (scenario.reacts(requests(Undo(step))), status)
-                }
-                None => {
-                    let status = Status::Stuck { failed, not_undone: not_undone.clone() };
-                    (scenario.then_finished(), status)
-                }
+            let (scenario, status) = if let Some(step) = before {
+                let status = Status::Undoing { step, since: noon(), failed };
+                (scenario.reacts(requests(Undo(step))), status)
+            } else {
+                let status = Status::Stuck { failed, not_undone: not_undone.clone() };
+                (scenario.then_finished(), status)
             };
             scenario.state(|checkout| {
                 assert_eq!(checkout.input(), Some(&cart()));

@@ -190,10 +190,10 @@ fn alerts_fire_while_the_shop_is_broken_and_clear_when_it_is_mended() {
     shop.start(&[("SHOP_PROVIDER_FAILURES", "100")]);
     shop.place(100..160);
     prometheus.fires("ComposableGatewayFailing", ("gateway", "provider"));
-    shop.operate(&["gateways", "pause", "provider", "--yes", "--reason", "test"]);
+    shop.operate(&["gateways", "pause", "provider", "--reason", "test"]);
     prometheus.fires("ComposableGatewayPaused", ("gateway", "provider"));
     shop.start(&[]);
-    shop.operate(&["gateways", "resume", "provider", "--yes", "--reason", "test"]);
+    shop.operate(&["gateways", "resume", "provider", "--reason", "test"]);
     prometheus.clears("ComposableGatewayFailing");
     prometheus.clears("ComposableGatewayPaused");
 
@@ -211,6 +211,6 @@ fn alerts_fire_while_the_shop_is_broken_and_clear_when_it_is_mended() {
     shop.place(200..203);
     prometheus.fires("ComposableProjectionFailed", ("projection", "order_overview"));
     sql("alter table lost rename to order_overview");
-    shop.operate(&["projections", "resume", "order_overview", "--yes", "--reason", "test"]);
+    shop.operate(&["projections", "resume", "order_overview", "--reason", "test"]);
     prometheus.clears("ComposableProjectionFailed");
 }

@@ -1,5 +1,7 @@
 //! Metrics of commands, queues, timers, gateways and leases.
 
+#![expect(clippy::float_cmp, reason = "the gauges are small whole numbers")]
+
 use std::time::Duration;
 
 use composable_rust_core::Version;
@@ -13,6 +15,8 @@ use super::world::{PATIENCE, World, eventually, heard, started, tell_to};
 
 /// Longer than the interval at which the gauges are set.
 const INTERVAL: Duration = Duration::from_secs(16);
+
+type Commands = Vec<(Id<Actor>, ActorCommand)>;
 
 async fn pass(duration: Duration) {
     tokio::time::sleep(duration).await;
@@ -117,7 +121,6 @@ async fn the_gauges_of_a_log_rise_while_it_is_paused() {
     let recorded = Recorded::default();
     let _recording = metrics::set_default_local_recorder(&recorded);
     let world = World::new();
-    type Commands = Vec<(Id<Actor>, ActorCommand)>;
     let builder = world.builder(world.memory.clone());
     let app = started(builder.on::<Actor, Actor, Commands>("listen", |_| Vec::new()));
     tell_to(&app, "a", Act::Note(1)).await;
