@@ -123,6 +123,14 @@ macro_rules! table {
 }
 
 table! {
+    ListsStreamsBackwards => ["streams_are_listed_in_order_and_in_pages"];
+    ShowsTheFirstVersion => ["a_listed_stream_shows_its_first_and_last_event"];
+    SearchesOldestFirst => ["a_search_of_the_log_filters_a_range_newest_first"];
+    ListsOneTimer => ["armed_timers_are_listed_due_or_not"];
+    ListsInboxOldestFirst => ["the_inbox_of_a_stream_is_listed_newest_first"];
+    ListsOneFollower => ["all_leases_and_checkpoints_are_listed"];
+    ForgetsProcesses => ["processes_are_introduced"];
+    FindsAFault => ["an_examination_of_a_healthy_store_finds_no_fault"];
     KeepsNoInbox => [
         "duplicates_are_checked_before_versions",
         "duplicates_are_checked_before_closing",
