@@ -82,7 +82,7 @@ async fn followed_and_watched_output_ends_with_ctrl_c() {
 
     let fixture = Fixture::new().await;
     for (args, first) in [
-        (&["events", "--follow", "--json"][..], "\"name\":\"operators.began\""),
+        (&["events", "--follow", "--json"][..], "\"name\":\"operators."),
         (&["queues", "list", "--watch", "1"], "QUEUE"),
     ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_composable"))

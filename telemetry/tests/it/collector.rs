@@ -76,5 +76,7 @@ async fn a_process() {
     let app = App::builder(InMemoryEventStore::new());
     let app = app.aggregate::<Order>(()).aggregate::<Payment>(()).gateway(Bank).build().unwrap();
     app.handle(&Order::id("1")).send(OrderCommand::Place).await.unwrap();
+    // The instance's task may still hold the span of the command.
+    app.shutdown(Duration::from_secs(10)).await;
     telemetry.shutdown();
 }
