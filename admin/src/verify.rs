@@ -8,6 +8,7 @@ use composable_rust_core::{Position, StreamId};
 use serde::Serialize;
 
 use crate::content::error_chain;
+use crate::workers::follows_log;
 use crate::{Admin, AdminError};
 
 /// The number of events that are read from a partition at a time.
@@ -158,7 +159,7 @@ impl Admin {
         found: &mut Verification,
     ) -> Result<(), AdminError> {
         for of in self.store().all_checkpoints().await? {
-            let follows_log = of.name.starts_with("follow/") || of.name.starts_with("relay/");
+            let follows_log = follows_log(&of.name);
             let (at, name) = (of.checkpoint, &of.name);
             if !follows_log || at.offset == 0 {
                 continue;

@@ -133,7 +133,7 @@ impl Admin {
             named.entry(of.name).or_default().push(position);
         }
         let view = |(name, positions): (String, Vec<Position>)| {
-            let follows_log = name.starts_with("follow/") || name.starts_with("relay/");
+            let follows_log = follows_log(&name);
             let behind = |at: &Position| {
                 let head = heads.iter().find(|head| head.partition == at.partition);
                 head.map_or(0, |head| head.offset.saturating_sub(at.offset))
@@ -143,4 +143,10 @@ impl Admin {
         };
         Ok(named.into_iter().map(view).collect())
     }
+}
+
+/// Returns `true` if the checkpoint of this name is a position of the log: that of a policy, a
+/// follower or a relay.
+pub(crate) fn follows_log(name: &str) -> bool {
+    name.starts_with("follow/") || name.starts_with("relay/")
 }

@@ -107,6 +107,9 @@ mod book {
     #[doc = include_str!("../../docs/src/operations.md")]
     mod operations {}
     #[cfg(feature = "axum")]
+    #[doc = include_str!("../../docs/src/deployment.md")]
+    mod deployment {}
+    #[cfg(feature = "axum")]
     #[doc = include_str!("../../docs/src/console.md")]
     mod console {}
     #[cfg(feature = "telemetry")]

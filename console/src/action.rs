@@ -123,7 +123,7 @@ fn ask(context: &Context, form: &Form, question: String, label: &str) -> Respons
             (hidden(context, &fields))
             label { "Reason " input name="reason" value=(form.reason()) autofocus; }
             button.danger type="submit" { (label) }
-            " " a href=(context.link(form.0.get("then").map_or("/", |to| to))) { "Cancel" }
+            " " a href=(context.link(&form.then("/"))) { "Cancel" }
         }
     };
     let page = Page::new(question, "", body).still();

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::url::is_own_path;
 
 /// The name of the field with the code that only the console's pages contain.
 pub(crate) const CODE: &str = "code";
@@ -42,7 +43,7 @@ impl Form {
 
     /// Returns the path of the page from which the form was sent.
     pub(crate) fn then(&self, default: &str) -> String {
-        self.given("then").filter(|to| to.starts_with('/')).unwrap_or_else(|| default.to_owned())
+        self.given("then").filter(|to| is_own_path(to)).unwrap_or_else(|| default.to_owned())
     }
 
     /// Returns the reason that the operator gives.

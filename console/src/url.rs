@@ -25,6 +25,11 @@ pub(crate) fn query(values: &[(&str, &str)]) -> String {
     text
 }
 
+/// Returns `true` if a text is a path of the console and leads nowhere else.
+pub(crate) fn is_own_path(text: &str) -> bool {
+    text.starts_with('/') && !text.starts_with("//") && !text.contains(['\\', '\r', '\n'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

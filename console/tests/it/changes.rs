@@ -63,6 +63,19 @@ async fn a_change_without_a_subject_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_form_leads_to_pages_of_the_console_only() {
+    let admin = crate::world::admin().await;
+    let router = crate::world::console(&admin).allow_changes().router().unwrap();
+    for evil in ["//evil.example", "/\\evil.example", "https://evil.example"] {
+        let fields = [("group", "none"), ("then", evil)];
+        let asked = post("/dead-letters/discard", &fields).token(TOKEN).of(&router).await;
+        assert!(asked.text.contains("<a href=\"/\">Cancel"), "{evil}: {}", asked.text);
+        let done = post("/dead-letters/redrive", &fields).token(TOKEN).of(&router).await;
+        assert!(done.location().starts_with("/dead-letters?done="), "{}", done.location());
+    }
+}
+
+#[tokio::test]
 async fn timers_are_fired_and_cancelled() {
     let (router, admin) = open().await;
     let query = TimerQuery { limit: 10, ..TimerQuery::default() };
