@@ -1,5 +1,6 @@
 //! Arguments that several commands share.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -38,16 +39,29 @@ impl ListArgs {
             print(terminal, self.output.json).await?;
             return Ok(Exit::Done);
         };
-        loop {
-            if !self.output.json {
-                terminal.clear()?;
+        until_interrupted(async {
+            loop {
+                if !self.output.json {
+                    terminal.clear()?;
+                }
+                print(terminal, self.output.json).await?;
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
             }
-            print(terminal, self.output.json).await?;
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-            }
-        }
+        })
+        .await
+    }
+}
+
+/// Runs an endless operation until Ctrl-C.
+///
+/// Ctrl-C ends it at its next `await`, from the start on: none is missed while it works.
+pub(crate) async fn until_interrupted(
+    endless: impl Future<Output = Result<Infallible, CliError>>,
+) -> Result<Exit, CliError> {
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+        ended = endless => match ended? {},
     }
 }
 
@@ -120,5 +134,22 @@ pub(crate) async fn interruptible<T>(
     tokio::select! {
         done = operation => Ok(done?),
         _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ctrl_c_while_an_operation_works_is_not_missed() {
+        let working = async {
+            let pid = std::process::id().to_string();
+            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+            std::future::pending().await
+        };
+        assert_eq!(until_interrupted(working).await.unwrap(), Exit::Done);
     }
 }

@@ -1,12 +1,13 @@
 //! `events`: searching and following the log.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use clap::Args;
 use composable_rust::CorrelationId;
 use composable_rust_admin::{Admin, EventCursor, EventQuery, EventView};
 
-use crate::args::ListArgs;
+use crate::args::{ListArgs, until_interrupted};
 use crate::error::Exit;
 use crate::streams::next_page;
 use crate::table::Table;
@@ -66,7 +67,7 @@ impl EventsArgs {
             limit: self.limit,
         };
         if self.follow {
-            return follow(admin, &query, terminal, self.list.output.json).await;
+            return until_interrupted(follow(admin, &query, terminal, self.list.output.json)).await;
         }
         let print = async |terminal: &mut Terminal, json| {
             let page = admin.events(&query).await?;
@@ -85,7 +86,7 @@ async fn follow(
     query: &EventQuery,
     terminal: &mut Terminal,
     json: bool,
-) -> Result<Exit, CliError> {
+) -> Result<Infallible, CliError> {
     let mut at = admin.end_of_log().await?;
     loop {
         let (found, next) = admin.events_after(&at, query).await?;
@@ -100,14 +101,10 @@ async fn follow(
                 ))?;
             }
         }
-        if next != at {
-            at = next;
-            continue;
+        if next == at {
+            tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
-        tokio::select! {
-            () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
-        }
+        at = next;
     }
 }
 

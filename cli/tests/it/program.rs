@@ -79,6 +79,8 @@ fn completions_and_manual_pages_name_the_commands() {
 async fn followed_and_watched_output_ends_with_ctrl_c() {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    use std::sync::mpsc::RecvTimeoutError;
+    use std::time::{Duration, Instant};
 
     let fixture = Fixture::new().await;
     for (args, first) in [
@@ -91,15 +93,23 @@ async fn followed_and_watched_output_ends_with_ctrl_c() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let pausing = ["--store", &fixture.url(), "log", "pause"].map(str::to_owned);
+        let (sender, lines) = std::sync::mpsc::channel();
+        let printed = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in printed.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        let url = fixture.url();
+        let deadline = Instant::now() + Duration::from_secs(60);
         let found = loop {
-            let pausing: Vec<_> = pausing.iter().map(String::as_str).collect();
-            let writer = std::thread::scope(|_| composable(&pausing));
+            // Again and again: the program follows what is recorded after its start.
+            let writer = composable(&["--store", &url, "log", "pause"]);
             assert!(writer.status.success(), "{}", text(&writer.stderr));
-            let line = lines.next().unwrap().unwrap();
-            if !line.is_empty() {
-                break line;
+            match lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) if !line.is_empty() => break line,
+                Err(RecvTimeoutError::Disconnected) => panic!("the program ended"),
+                _ => assert!(Instant::now() < deadline, "nothing was printed"),
             }
         };
         assert!(found.contains(first), "{found}");
