@@ -12,6 +12,8 @@ use composable_rust_core::projection::ProjectionState;
 use composable_rust_core::queue::{Leases as _, Pause};
 use composable_rust_core::store::EventStore as _;
 use composable_rust_runtime::App;
+use composable_rust_runtime::operations::ProjectionHandle;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -88,44 +90,54 @@ impl Health {
         if self.0.is_draining.load(Ordering::Relaxed) {
             reasons.push("the process is shutting down".to_owned());
         }
-        for (name, app) in &self.0.apps {
-            let store = app.store();
-            let paused = async {
-                store.now().await?;
-                store.load_leases(&[]).await
-            };
-            match timeout(LIMIT, paused).await {
-                Ok(Ok(leases)) => {
-                    if leases.pause(Pause::LOG).is_some() {
-                        warnings.push(format!("{name}: the log is paused"));
-                    }
-                }
-                Ok(Err(error)) => reasons.push(format!("{name}: {error}")),
-                Err(_) => reasons.push(format!("{name}: the store does not respond")),
-            }
-            for projection in app.projections() {
-                let of = projection.name();
-                match timeout(LIMIT, projection.status()).await {
-                    Ok(Ok(status)) => {
-                        if let ProjectionState::Failed { .. } = status.state {
-                            warnings.push(format!("{name}: the projection `{of}` has failed"));
-                        }
-                    }
-                    Ok(Err(_)) | Err(_) => {
-                        warnings.push(format!("{name}: the read model of `{of}` does not respond"));
-                    }
-                }
-            }
-            let stuck = app.stuck_instances().len();
-            if stuck > 0 {
-                warnings.push(format!("{name}: {stuck} instances cannot be loaded"));
-            }
-            let deaf = app.subscriptions().iter().filter(|of| !of.is_reading()).count();
-            if deaf > 0 {
-                warnings.push(format!("{name}: {deaf} subscriptions cannot read all their topics"));
-            }
+        // At the same time: several databases that hang take no longer than one.
+        let checks = join_all(self.0.apps.iter().map(|(name, app)| check(name, app))).await;
+        for (of_app, warnings_of_app) in checks {
+            reasons.extend(of_app);
+            warnings.extend(warnings_of_app);
         }
         (reasons, warnings)
+    }
+}
+
+/// Returns the reasons for which an app is not ready, and its warnings.
+async fn check(name: &str, app: &App) -> (Option<String>, Vec<String>) {
+    let read_models = join_all(app.projections().into_iter().map(check_projection));
+    let (store, read_models) = tokio::join!(check_store(app), read_models);
+    let (reason, paused) = match store {
+        Ok(is_paused) => (None, is_paused.then(|| "the log is paused".to_owned())),
+        Err(reason) => (Some(format!("{name}: {reason}")), None),
+    };
+    let stuck = app.stuck_instances().len();
+    let stuck = (stuck > 0).then(|| format!("{stuck} instances cannot be loaded"));
+    let deaf = app.subscriptions().iter().filter(|of| !of.is_reading()).count();
+    let deaf = (deaf > 0).then(|| format!("{deaf} subscriptions cannot read all their topics"));
+    let warnings = paused.into_iter().chain(read_models.into_iter().flatten());
+    let warnings = warnings.chain(stuck).chain(deaf).map(|of| format!("{name}: {of}"));
+    (reason, warnings.collect())
+}
+
+/// Returns whether the log is paused, or why the store cannot be used.
+async fn check_store(app: &App) -> Result<bool, String> {
+    let store = app.store();
+    let paused = async {
+        store.now().await?;
+        store.load_leases(&[]).await
+    };
+    match timeout(LIMIT, paused).await {
+        Ok(Ok(leases)) => Ok(leases.pause(Pause::LOG).is_some()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the store does not respond".to_owned()),
+    }
+}
+
+/// Returns what is wrong with a projection.
+async fn check_projection(projection: ProjectionHandle) -> Option<String> {
+    let name = projection.name();
+    match timeout(LIMIT, projection.status()).await {
+        Ok(Ok(status)) => matches!(status.state, ProjectionState::Failed { .. })
+            .then(|| format!("the projection `{name}` has failed")),
+        Ok(Err(_)) | Err(_) => Some(format!("the read model of `{name}` does not respond")),
     }
 }
 

@@ -26,8 +26,11 @@ pub(crate) fn query(values: &[(&str, &str)]) -> String {
 }
 
 /// Returns `true` if a text is a path of the console and leads nowhere else.
+///
+/// Browsers read a backslash as a slash, and skip tabs and line breaks.
 pub(crate) fn is_own_path(text: &str) -> bool {
-    text.starts_with('/') && !text.starts_with("//") && !text.contains(['\\', '\r', '\n'])
+    let is_unusual = |character: char| character == '\\' || character.is_control();
+    text.starts_with('/') && !text.starts_with("//") && !text.contains(is_unusual)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A read model that counts how often its checkpoints are read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use composable_rust_core::StreamId;
 use composable_rust_core::projection::{
@@ -16,11 +16,17 @@ use uuid::Uuid;
 pub(crate) struct CountedReads<M> {
     pub(crate) model: M,
     reads: Arc<AtomicUsize>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl<M> CountedReads<M> {
     pub(crate) fn new(model: M) -> Self {
-        Self { model, reads: Arc::default() }
+        Self { model, reads: Arc::default(), hangs: Arc::default() }
+    }
+
+    /// Answers no read of a checkpoint any more.
+    pub(crate) fn hang(&self) {
+        self.hangs.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn reads(&self) -> usize {
@@ -42,6 +48,9 @@ impl<M: ReadModel> ReadModel for CountedReads<M> {
 
     async fn load(&self, name: &str) -> Result<Option<ProjectionRecord>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.model.load(name).await
     }
 

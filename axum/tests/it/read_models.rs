@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::Method;
 use axum::routing::get;
-use composable_rust_axum::{Json, Problem, WaitFor, projection_positions};
+use composable_rust_axum::{Health, Json, Problem, WaitFor, projection_positions};
 use composable_rust_core::{Projection, ProjectionError, Recorded};
 use composable_rust_runtime::App;
 use composable_rust_testing::{InMemoryEventStore, InMemoryReadModel};
@@ -137,4 +137,22 @@ async fn a_client_is_told_when_a_projection_moves() {
     };
     tokio::time::timeout(Duration::from_secs(10), moved).await.unwrap();
     assert!(seen.starts_with("event: positions\ndata: ["), "{seen}");
+}
+
+/// The limit of a probe holds, however many databases hang.
+#[tokio::test(start_paused = true)]
+async fn read_models_that_hang_leave_a_process_ready() {
+    let apps = std::iter::repeat_with(|| {
+        let model = Model::new(InMemoryReadModel::new(0));
+        model.hang();
+        App::builder(InMemoryEventStore::new()).projection(Placed, model).build().unwrap()
+    });
+    let apps: Vec<App> = apps.take(3).collect();
+    let health = Health::new(apps.iter().map(|app| ("orders", app)));
+    let start = tokio::time::Instant::now();
+    let ready = crate::support::get(&health.router(), "/ready").await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(ready.status, 200);
+    let warning = "orders: the read model of `placed` does not respond";
+    assert_eq!(ready.json()["warnings"], serde_json::Value::from(vec![warning; 3]));
 }

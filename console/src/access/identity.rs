@@ -91,7 +91,10 @@ impl AccessPolicy {
         if !proxies.iter().any(|proxy| proxy.to_canonical() == peer) {
             return None;
         }
-        let name = headers.get(header)?.to_str().ok()?.trim();
+        // Of several values, one may be the client's own.
+        let mut values = headers.get_all(header).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let name = value.to_str().ok()?.trim();
         (!name.is_empty()).then(|| Identity {
             name: Some(name.to_owned()),
             may_change: true,

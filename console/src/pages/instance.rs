@@ -55,7 +55,7 @@ async fn version(context: &Context, of: &StreamId, at: u64) -> Result<Page, Fail
         p.pages {
             a href=(context.stream_link(of.as_str())) { "Now" }
             @if at > 0 { a rel="prev" href=(to(at - 1)) { "Version " (at - 1) } }
-            a rel="next" href=(to(at + 1)) { "Version " (at + 1) }
+            a rel="next" href=(to(at.saturating_add(1))) { "Version " (at.saturating_add(1)) }
         }
         (events(context, &event.entries))
         h2 { "Changes since version " (from) }

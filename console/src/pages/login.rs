@@ -15,6 +15,7 @@ use crate::action::read;
 use crate::context::{Shared, base_of};
 use crate::failure::Failure;
 use crate::layout;
+use crate::url::is_own_path;
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/login", get(form).post(log_in)).route("/logout", post(log_out))
@@ -94,9 +95,7 @@ fn with_cookie(redirect: Redirect, cookie: Option<HeaderValue>) -> Response {
 /// of it leads to the overview.
 fn target(base: &str, then: &str) -> String {
     let path = decoded(then).unwrap_or_default();
-    let is_own =
-        path.starts_with('/') && !path.starts_with("//") && !path.contains(['\\', '\r', '\n']);
-    let whole = format!("{base}{}", if is_own { &path } else { "/" });
+    let whole = format!("{base}{}", if is_own_path(&path) { &path } else { "/" });
     let whole = if base.is_empty() { &*whole } else { whole.trim_end_matches('/') };
     whole.to_owned()
 }
@@ -128,9 +127,13 @@ mod tests {
         );
         assert_eq!(target("", ""), "/");
         assert_eq!(target("/console", ""), "/console");
-        for evil in
-            ["%2F%2Fevil.example", "https%3A%2F%2Fevil.example", "%2F%5Cevil.example", "%2F%0D%0A"]
-        {
+        for evil in [
+            "%2F%2Fevil.example",
+            "https%3A%2F%2Fevil.example",
+            "%2F%5Cevil.example",
+            "%2F%0D%0A",
+            "%2F%09%2Fevil.example",
+        ] {
             assert_eq!(target("", evil), "/", "{evil}");
         }
     }

@@ -16,6 +16,9 @@ const LINE: usize = 90;
 pub(crate) fn content(context: &Context, of: &Content, id: &str) -> Markup {
     match of {
         Content::Decoded(value) | Content::Json(value) => json(context, value, id),
+        Content::Undecodable { error } if context.shared.payloads == Payloads::Masked => {
+            html! { span.faint { "(undecodable: " (masked_error(error)) ")" } }
+        }
         other => html! { span.faint { (other.text()) } },
     }
 }
@@ -71,11 +74,60 @@ fn masked(value: &Value) -> Value {
     }
 }
 
+/// Returns an error of decoding without the values that serde quotes: `string "…"`, and scalars and
+/// variants between backticks. Names of fields and types stay.
+fn masked_error(error: &str) -> String {
+    const BEFORE_VALUES: [&str; 5] =
+        ["integer", "floating point", "boolean", "character", "variant"];
+    let mut shown = String::new();
+    let mut rest = error;
+    while let Some(at) = rest.find(['"', '`']) {
+        let (before, quoted) = rest.split_at(at);
+        let quote = if quoted.starts_with('"') { '"' } else { '`' };
+        let end = end_of_quoted(quoted, quote);
+        let is_value =
+            quote == '"' || BEFORE_VALUES.iter().any(|kind| before.trim_end().ends_with(kind));
+        shown.push_str(before);
+        shown.push_str(if is_value { MASK } else { &quoted[..end] });
+        rest = &quoted[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Returns the end of the text that begins with a quote: after the closing one, or the whole text.
+fn end_of_quoted(text: &str, quote: char) -> usize {
+    let mut is_escaped = false;
+    for (at, character) in text.char_indices().skip(1) {
+        if character == quote && !is_escaped {
+            return at + 1;
+        }
+        is_escaped = character == '\\' && !is_escaped;
+    }
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::masked;
+    use super::{masked, masked_error};
+
+    #[test]
+    fn no_value_survives_in_an_error_of_decoding() {
+        let error =
+            r#"cannot decode `card.added`: cents: invalid type: string "41\"11", expected u64"#;
+        let shown = "cannot decode `card.added`: cents: invalid type: string •••, expected u64";
+        assert_eq!(masked_error(error), shown);
+        let error = "invalid type: integer `4111`, expected a string";
+        assert_eq!(masked_error(error), "invalid type: integer •••, expected a string");
+        assert_eq!(
+            masked_error("unknown variant `Ann`, expected `A`"),
+            "unknown variant •••, expected `A`"
+        );
+        assert_eq!(masked_error(r#"invalid type: string "41"#), "invalid type: string •••");
+        assert_eq!(masked_error("missing field `cents`"), "missing field `cents`");
+    }
 
     #[test]
     fn no_value_survives_the_mask() {

@@ -181,6 +181,9 @@ async fn a_header_counts_only_from_its_proxy() {
     let reply = named("10.0.0.1:9").of(&router).await;
     assert!(reply.status == 200 && reply.text.contains("dora"), "{}", reply.text);
     assert_eq!(named("10.0.0.2:9").of(&router).await.status, 401);
+    // A proxy that appends its value leaves the client's own.
+    let twice = named("10.0.0.1:9").header("x-forwarded-user", "eve");
+    assert_eq!(twice.of(&router).await.status, 401);
     let nameless = get("/ops/streams").header("x-forwarded-user", " ").from("10.0.0.1:9");
     assert_eq!(nameless.of(&router).await.status, 401);
 }

@@ -276,7 +276,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         let system = self.shared.store.system();
         let span = spans::append(system, &append.stream, append.events.len(), &spans_of(entries));
         let appended = async {
-            self.shared.before_append().await?;
+            self.prepare_append().await?;
             self.shared.writer.append(append).await
         };
         let appended = appended.instrument(span.clone());
@@ -292,6 +292,21 @@ impl<A: Aggregate> AggregateRuntime<A> {
             Some(Err(StoreError::Unavailable(_))) => spans::failed(&span, "unavailable"),
         }
         outcome
+    }
+
+    /// Reads what must be known before the first append, again and again: nothing is sent yet, so
+    /// an outage makes no outcome unknown.
+    async fn prepare_append(&self) -> Result<(), StoreError> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            match self.shared.before_append().await {
+                Err(StoreError::Unavailable(error)) => {
+                    tracing::debug!(%error, "failed to read the heads of the log; retrying");
+                    self.pause(&mut backoff).await;
+                }
+                prepared => return prepared,
+            }
+        }
     }
 
     /// Drops the state, and the snapshots above `actual`, if the log has lost events.

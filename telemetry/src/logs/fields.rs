@@ -1,6 +1,6 @@
 //! The fields of log lines.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
@@ -12,7 +12,8 @@ pub(super) fn is_of_traces(name: &str) -> bool {
     ["otel.", "messaging.", "db."].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Writes fields as `tracing_subscriber` does, without those of traces.
+/// Writes fields as `tracing_subscriber` does, without those of traces, and on one line: a text of
+/// somebody else, such as the error of a gateway, cannot forge a line or control a terminal.
 #[derive(Debug)]
 pub(crate) struct LogFields;
 
@@ -44,9 +45,38 @@ impl Visit for Line<'_> {
             return;
         }
         let space = if std::mem::take(&mut self.is_first) { "" } else { " " };
+        let mut escaped = Escaped(&mut self.writer);
         self.result = match field.name() {
-            "message" => write!(self.writer, "{space}{value:?}"),
-            name => write!(self.writer, "{space}{name}={value:?}"),
+            "message" => write!(escaped, "{space}{value:?}"),
+            name => write!(escaped, "{space}{name}={value:?}"),
         };
+    }
+}
+
+/// Writes control characters as Rust's literals do, such as `\n`.
+struct Escaped<W>(W);
+
+impl<W: fmt::Write> fmt::Write for Escaped<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut start = 0;
+        for (at, found) in text.match_indices(char::is_control) {
+            self.0.write_str(&text[start..at])?;
+            write!(self.0, "{}", found.escape_default())?;
+            start = at + found.len();
+        }
+        self.0.write_str(&text[start..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_as_escapes() {
+        let mut text = String::new();
+        let mut escaped = Escaped(&mut text);
+        escaped.write_str("é\n\u{1b}[2J").and_then(|()| escaped.write_str("\t\u{9b}")).unwrap();
+        assert_eq!(text, r"é\n\u{1b}[2J\t\u{9b}");
     }
 }

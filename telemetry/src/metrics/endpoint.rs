@@ -1,16 +1,19 @@
 //! The endpoint that Prometheus scrapes.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::metrics::PrometheusMetrics;
 
-/// Timeout of a request, so that a scraper that hangs does not keep out others for long.
+/// Timeout of a request, from its first byte to the last one of the response, so that a scraper that
+/// hangs does not keep out others for long.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a connection that could not be accepted, such as for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Maximum size of a request in bytes.
 const MAX_REQUEST: u64 = 16 << 10;
 
@@ -32,7 +35,14 @@ pub(crate) fn serve(address: SocketAddr, metrics: PrometheusMetrics) -> io::Resu
             if stopped.load(Ordering::SeqCst) {
                 return;
             }
-            if let Err(error) = client.and_then(|client| answer(client, &metrics)) {
+            let answered = match client {
+                Ok(client) => answer(&Limited::new(client), &metrics),
+                Err(error) => {
+                    thread::sleep(PAUSE);
+                    Err(error)
+                }
+            };
+            if let Err(error) = answered {
                 tracing::debug!(%error, "failed to answer a scrape of the metrics");
             }
         }
@@ -48,10 +58,43 @@ impl Drop for Endpoint {
     }
 }
 
-fn answer(mut client: TcpStream, metrics: &PrometheusMetrics) -> io::Result<()> {
-    client.set_read_timeout(Some(TIMEOUT))?;
-    client.set_write_timeout(Some(TIMEOUT))?;
-    let mut lines = BufReader::new((&client).take(MAX_REQUEST)).lines();
+/// A connection that ends at a deadline. A timeout of the socket would begin anew with each byte.
+struct Limited {
+    client: TcpStream,
+    deadline: Instant,
+}
+
+impl Limited {
+    fn new(client: TcpStream) -> Self {
+        Self { client, deadline: Instant::now() + TIMEOUT }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for &Limited {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.client.set_read_timeout(self.left()?)?;
+        (&self.client).read(into)
+    }
+}
+
+impl Write for &Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.client.set_write_timeout(self.left()?)?;
+        (&self.client).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&self.client).flush()
+    }
+}
+
+fn answer(mut client: &Limited, metrics: &PrometheusMetrics) -> io::Result<()> {
+    let mut lines = BufReader::new(client.take(MAX_REQUEST)).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for line in lines {
         if line?.is_empty() {
@@ -66,12 +109,12 @@ fn answer(mut client: TcpStream, metrics: &PrometheusMetrics) -> io::Result<()> 
         ("GET" | "HEAD", _) => ("404 Not Found", "see /metrics\n".to_owned()),
         _ => ("405 Method Not Allowed", "only GET and HEAD are allowed\n".to_owned()),
     };
-    write!(
-        client,
+    let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         PrometheusMetrics::CONTENT_TYPE,
         body.len()
-    )?;
+    );
+    client.write_all(head.as_bytes())?;
     if method != "HEAD" {
         client.write_all(body.as_bytes())?;
     }
@@ -107,5 +150,23 @@ mod tests {
         while TcpStream::connect(address).is_ok() {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_client_that_drips_keeps_nobody_out_for_long() {
+        let (_, metrics) = PrometheusMetrics::new("shop").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut drips = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (client, _) = listener.accept().unwrap();
+        let dripping = thread::spawn(move || {
+            while drips.write_all(b"G").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let limited = Limited { client, deadline: Instant::now() + Duration::from_millis(100) };
+        let ended = answer(&limited, &metrics).unwrap_err().kind();
+        assert!(matches!(ended, ErrorKind::TimedOut | ErrorKind::WouldBlock), "{ended}");
+        drop(limited);
+        dripping.join().unwrap();
     }
 }

@@ -75,6 +75,19 @@ async fn a_new_policy_misses_nothing_that_its_process_recorded_before_it_began()
     assert_eq!(log(&app, "a-copy").await, ["note 2"]);
 }
 
+/// The ends of the log are read before the first append. Nothing is sent then, so a sender need not
+/// hear of an outage.
+#[tokio::test(start_paused = true)]
+async fn an_outage_before_the_first_append_leaves_no_outcome_unknown() {
+    let world = World::new();
+    let node = NodeProcess::start(world.memory.clone());
+    let app = copying(world.builder(node.clone())).build().unwrap();
+    node.next("heads", [Mishap::FailsBefore, Mishap::FailsBefore]);
+    tell_to(&app, "a", Act::Note(1)).await;
+    app.start();
+    heard(&app, "a-copy", "note 1").await;
+}
+
 /// Another process continues at the checkpoint, whatever happened to the last response.
 #[tokio::test(start_paused = true)]
 async fn each_event_causes_its_commands_once_across_crashes() {
