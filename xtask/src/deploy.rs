@@ -16,11 +16,22 @@ use crate::{cargo, program};
 struct GoTool {
     name: &'static str,
     module: &'static str,
+    /// The name under which `go install` leaves it.
+    built_as: &'static str,
 }
 
-const HELM: GoTool = GoTool { name: "helm", module: "helm.sh/helm/v3/cmd/helm@v3.19.0" };
-const KUBECONFORM: GoTool =
-    GoTool { name: "kubeconform", module: "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0" };
+const HELM: GoTool =
+    GoTool { name: "helm", module: "helm.sh/helm/v3/cmd/helm@v3.22.0", built_as: "helm" };
+const KUBECONFORM: GoTool = GoTool {
+    name: "kubeconform",
+    module: "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
+    built_as: "kubeconform",
+};
+const COMPOSE: GoTool = GoTool {
+    name: "docker-compose",
+    module: "github.com/docker/compose/v5/cmd@v5.0.2",
+    built_as: "cmd",
+};
 
 /// The version of Kubernetes whose manifests are made.
 const KUBERNETES: &str = "1.31.0";
@@ -38,7 +49,7 @@ pub(crate) fn check(session: &Session, builds_tools: bool) -> Result<()> {
     let deploy = cargo::root().join("deploy");
     alerts(&deploy, session)?;
     chart(&deploy.join("helm/composable-app"), session, builds_tools)?;
-    compose(&deploy.join("compose"), session)
+    compose(&deploy.join("compose"), session, builds_tools)
 }
 
 /// Checks the rules, their unit tests, and the queries of the dashboards.
@@ -137,16 +148,19 @@ fn schemas() -> Option<String> {
     given.or_else(|| env::var_os("GITHUB_ACTIONS").map(|_| "default".to_owned()))
 }
 
-/// Checks the compose files, if `docker compose` is installed. It needs no running engine.
-fn compose(folder: &Path, session: &Session) -> Result<()> {
-    let has_compose = program::succeeds(Command::new("docker").args(["compose", "version"]));
-    if !has_compose {
-        println!("skipped: docker compose is not installed");
-        return Ok(());
-    }
+/// Checks the compose files against their schema. It needs no running engine.
+fn compose(folder: &Path, session: &Session, builds_tools: bool) -> Result<()> {
+    let is_plugin = program::succeeds(Command::new("docker").args(["compose", "version"]));
+    let standalone = if is_plugin { None } else { COMPOSE.find(session, builds_tools) };
     for files in [&["compose.yaml"][..], &["compose.yaml", "kafka.yaml"]] {
-        let mut check = Command::new("docker");
-        check.arg("compose");
+        let mut check = match &standalone {
+            Some(compose) => Command::new(compose),
+            None if is_plugin => Command::new("docker"),
+            None => return Ok(()),
+        };
+        if is_plugin {
+            check.arg("compose");
+        }
         for file in files {
             check.arg("--file").arg(folder.join(file));
         }
@@ -178,7 +192,8 @@ impl GoTool {
         println!("building {} in {}", self.module, folder.display());
         let mut install = Command::new(go);
         install.args(["install", self.module]).env("GOBIN", &folder);
-        let is_built = session.run(&mut install).is_ok_and(|status| status.success());
+        let is_built = session.run(&mut install).is_ok_and(|status| status.success())
+            && fs::rename(folder.join(self.built_as), &built).is_ok();
         if !is_built {
             println!("skipped: {} cannot be built", self.name);
         }

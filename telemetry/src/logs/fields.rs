@@ -12,8 +12,8 @@ pub(super) fn is_of_traces(name: &str) -> bool {
     ["otel.", "messaging.", "db."].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Writes fields as `tracing_subscriber` does, without those of traces, and on one line: a text of
-/// somebody else, such as the error of a gateway, cannot forge a line or control a terminal.
+/// Writes fields as `tracing_subscriber` does, without those of traces, and on one line: a text
+/// from outside, such as the error of a gateway, cannot forge a line or control a terminal.
 #[derive(Debug)]
 pub(crate) struct LogFields;
 

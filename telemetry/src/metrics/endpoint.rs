@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::PrometheusMetrics;
 
-/// Timeout of a request, from its first byte to the last one of the response, so that a scraper that
-/// hangs does not keep out others for long.
+/// Timeout of a request, from its first byte to the last one of the response, so that a scraper
+/// that hangs does not keep out others for long.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a connection that could not be accepted, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// A connection that ends at a deadline. A timeout of the socket would begin anew with each byte.
+/// A connection that ends at a deadline. A timeout of the socket restarts with each byte.
 struct Limited {
     client: TcpStream,
     deadline: Instant,
