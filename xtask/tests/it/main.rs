@@ -1,5 +1,7 @@
 //! Tests of the program as a whole. They set `DATABASE_URL`, so that no server is started.
 
+mod errors;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
