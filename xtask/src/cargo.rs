@@ -12,6 +12,12 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&xtask).parent().expect("the crate's folder has a parent").to_owned()
 }
 
+/// Returns the folder of build artifacts.
+pub(crate) fn target() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| root().join("target"))
+}
+
 /// Returns a command for the cargo that runs this process, in the workspace's folder.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

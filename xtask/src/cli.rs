@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::kafka::Kafka;
 use crate::server::Server;
 use crate::session::Session;
-use crate::{bench, ci, deploy, exit_code, msrv, prose, reaper, test};
+use crate::{bench, ci, deploy, exit_code, load, msrv, prose, reaper, test};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -70,6 +70,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Run the load of the example `production-ready`, with a PostgreSQL server and a Kafka broker
+    ///
+    /// Builds the example with optimizations, and starts its three services as processes. See its
+    /// command `load` for the arguments.
+    Load {
+        /// Arguments for `production-ready load`, such as `--rate 200 --seconds 60`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
     /// Check the workspace with the oldest supported Rust
     Msrv,
     /// Check the wording of docs, comments and Markdown files
@@ -99,6 +108,7 @@ impl Cli {
         match self.task {
             Task::Test { args } => test::run(&with_separator(args)),
             Task::Bench { args } => bench::run(&with_separator(args)),
+            Task::Load { args } => load::run(&args),
             Task::Ci => ci::run(),
             Task::Postgres { slow_commit, command } => postgres(slow_commit, &command),
             Task::Kafka { command } => kafka(&command),

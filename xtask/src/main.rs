@@ -1,5 +1,5 @@
 //! The repository's own commands: `cargo xtask test`, `ci`, `postgres`, `kafka`, `browser`,
-//! `bench`, `msrv`, `prose`, `deploy`.
+//! `bench`, `load`, `msrv`, `prose`, `deploy`.
 //!
 //! Commands that need PostgreSQL start a server with [`server`], and commands that need Kafka start
 //! a broker with [`kafka`]. A [`reaper`] process stops both, even if this process is killed.
@@ -19,6 +19,7 @@ mod held_process;
 mod kafka;
 mod kafka_jars;
 mod kafka_process;
+mod load;
 mod msrv;
 mod package_manager;
 mod process_target;

@@ -1,32 +1,27 @@
-//! A small load of orders, for the demo.
+//! An open-loop load of orders over HTTP, with a report and an audit.
+//!
+//! Of the tools for HTTP load, neither goose nor oha remembers which commands were acknowledged,
+//! which an audit must know; so this is a small generator around `hdrhistogram` and `reqwest`.
 
-use std::time::Duration;
+mod audit;
+mod client;
+mod collector;
+mod faults;
+mod fleet;
+mod generator;
+mod ledger;
+mod metrics;
+mod plan;
+mod plot;
+mod report;
+mod run;
+mod statistics;
 
-use composable_rust::prelude::*;
-use tokio::time::{MissedTickBehavior, interval};
-
-use crate::order::{Cart, Order, OrderCommand};
-
-/// Places orders at a rate until the task is aborted. Failures are logged and the load continues.
-pub async fn place_orders(app: App, per_second: u32) {
-    let mut ticks = interval(Duration::from_secs(1) / per_second.max(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    for n in 0_u64.. {
-        ticks.tick().await;
-        let app = app.clone();
-        tokio::spawn(async move {
-            let id = Order::id(uuid::Uuid::new_v4().to_string());
-            let cart = Cart {
-                customer: format!("customer-{}", n % 50),
-                sku: ["lamp", "chair", "table"][usize::try_from(n % 3).unwrap_or_default()]
-                    .to_owned(),
-                // Some parcels are too large, so that their orders are compensated.
-                units: if n % 40 == 39 { 101 } else { u32::try_from(n % 5 + 1).unwrap_or(1) },
-                cents: (n % 20 + 1) * 500,
-            };
-            if let Err(error) = app.handle(&id).send(OrderCommand::Place(cart)).await {
-                tracing::warn!(%error, order = %id, "an order of the load was not placed");
-            }
-        });
-    }
-}
+pub use self::audit::Audit;
+pub use self::faults::Fault;
+pub use self::fleet::Disk;
+pub use self::generator::{Completed, Load, generate};
+pub use self::ledger::{Account, Ledger};
+pub use self::plan::{cart, order_id};
+pub use self::report::Report;
+pub use self::run::{LoadArgs, run};

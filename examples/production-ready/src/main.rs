@@ -11,7 +11,7 @@ use composable_rust::telemetry::{PrometheusMetrics, Telemetry};
 use composable_rust_cli::{Admin, Operations, operator};
 use production_ready::config::{Config, VARIABLES};
 use production_ready::http::router;
-use production_ready::load::place_orders;
+use production_ready::load::{self, Load, LoadArgs, generate};
 use production_ready::shop::Shop;
 use tokio::net::TcpListener;
 
@@ -34,6 +34,11 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         rate: u32,
     },
+    /// Place orders at a rate and report latencies; start the services and audit them, or use others
+    ///
+    /// Without `--url`, the services are processes of this program, on the PostgreSQL server of
+    /// `DATABASE_URL` and the brokers of `KAFKA_BROKERS`, or on SQLite in one process.
+    Load(LoadArgs),
     /// Check the configuration and print its summary
     Check,
     /// Print the variables with their defaults
@@ -63,6 +68,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Load(args) = command {
+        let report = load::run(&args).await?;
+        return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let config = Config::from_variables(std::env::vars())?;
     match command {
         Command::Check => println!("{config}"),
@@ -86,14 +95,34 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             for (name, _) in &shop.apps {
                 println!("open http://{}/console/{name}", config.listen);
             }
-            let app = shop.orders().cloned().context("the demo runs the orders")?;
-            let load = tokio::spawn(place_orders(app, rate));
+            let load = tokio::spawn(demo_load(&config, rate));
             serve_shop(&shop, &config, telemetry.prometheus()).await?;
             load.abort();
         }
-        Command::Variables => {}
+        Command::Load(_) | Command::Variables => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Places orders at a rate until it is dropped. Failures are logged, and the load continues.
+fn demo_load(config: &Config, rate: u32) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    let load = Load {
+        name: uuid::Uuid::new_v4().simple().to_string(),
+        urls: vec![format!("http://{}", config.listen)],
+        rate,
+        commands: None,
+        connections: 16,
+        patience: Duration::from_secs(60),
+    };
+    async {
+        let mut completed = generate(load)?;
+        while let Some(command) = completed.recv().await {
+            if let Err(error) = command.outcome {
+                tracing::warn!(error, order = command.n, "an order of the load was not placed");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Serves requests until a signal, then drains, finishes what was accepted, and stops all apps.

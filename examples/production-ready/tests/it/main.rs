@@ -3,4 +3,5 @@
 mod alerts;
 mod deploy;
 mod fulfilment;
+mod load;
 mod lock;
