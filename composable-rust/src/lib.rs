@@ -109,6 +109,8 @@ mod book {
     #[cfg(feature = "axum")]
     #[doc = include_str!("../../docs/src/deployment.md")]
     mod deployment {}
+    #[doc = include_str!("../../docs/src/sizing.md")]
+    mod sizing {}
     #[cfg(feature = "axum")]
     #[doc = include_str!("../../docs/src/console.md")]
     mod console {}
