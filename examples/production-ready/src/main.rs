@@ -23,7 +23,6 @@ struct Cli {
     command: Command,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one value for the whole program")]
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until a signal: the first one ends gracefully, the second at once
@@ -114,8 +113,8 @@ fn demo_load(config: &Config, rate: u32) -> impl Future<Output = anyhow::Result<
         connections: 16,
         patience: Duration::from_secs(60),
     };
-    async {
-        let mut completed = generate(load)?;
+    async move {
+        let mut completed = generate(&load)?;
         while let Some(command) = completed.recv().await {
             if let Err(error) = command.outcome {
                 tracing::warn!(error, order = command.n, "an order of the load was not placed");

@@ -57,9 +57,9 @@ impl Client {
     pub(super) async fn place(&self, n: u64, due: Instant) -> (Vec<String>, Result<(), String>) {
         let mut retries = Vec::new();
         let mut backoff = BACKOFF;
+        let first = usize::try_from(n % self.load.urls.len() as u64).unwrap_or_default();
         loop {
-            let server = n as usize + retries.len();
-            let url = &self.load.urls[server % self.load.urls.len()];
+            let url = &self.load.urls[(first + retries.len()) % self.load.urls.len()];
             match self.attempt(n, url).await {
                 Attempt::Acknowledged => return (retries, Ok(())),
                 Attempt::Failed(reason) => return (retries, Err(reason)),

@@ -55,7 +55,7 @@ pub(super) async fn inject(
             Fault::Restart | Fault::None => process.stop().await?,
         }
         process.start().await?;
-        let down_seconds = (start.elapsed() - at).as_secs_f64();
+        let down_seconds = start.elapsed().saturating_sub(at).as_secs_f64();
         let process = process.name.clone();
         println!("{:>6.0} s  {process} is ready again after {down_seconds:.1} s", at.as_secs_f64());
         incidents.push(Incident { at_seconds: at.as_secs_f64(), down_seconds, process });

@@ -50,14 +50,15 @@ pub struct Completed {
 /// # Errors
 ///
 /// The HTTP client cannot be set up.
-pub fn generate(load: Load) -> anyhow::Result<UnboundedReceiver<Completed>> {
-    let client = Arc::new(Client::new(&load)?);
+pub fn generate(load: &Load) -> anyhow::Result<UnboundedReceiver<Completed>> {
+    let client = Arc::new(Client::new(load)?);
+    let (rate, commands) = (load.rate, load.commands.unwrap_or(u64::MAX));
     // Bounded by the rate and the patience: each command that was sent is in it once.
     let (completed, receiver) = unbounded_channel();
     tokio::spawn(async move {
         let start = Instant::now();
-        for n in 0..load.commands.unwrap_or(u64::MAX) {
-            let due = due(n, load.rate);
+        for n in 0..commands {
+            let due = due(n, rate);
             sleep_until(start + due).await;
             if completed.is_closed() {
                 break;

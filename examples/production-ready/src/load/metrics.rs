@@ -16,9 +16,9 @@ pub(super) struct Scraper {
     http: reqwest::Client,
     urls: Vec<String>,
     /// The last value of each series, by server.
-    last: HashMap<(usize, String), f64>,
-    handled: BTreeMap<String, f64>,
-    committed: BTreeMap<String, f64>,
+    last: HashMap<(usize, String), u64>,
+    handled: BTreeMap<String, u64>,
+    committed: BTreeMap<String, u64>,
 }
 
 impl Scraper {
@@ -50,11 +50,11 @@ impl Scraper {
     fn read(&mut self, server: usize, text: &str) {
         for line in text.lines().filter(|line| line.starts_with(COMMANDS)) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
-            let (Some(command), Ok(value)) = (label(series, "command"), value.parse::<f64>())
+            let (Some(command), Ok(value)) = (label(series, "command"), value.parse::<u64>())
             else {
                 continue;
             };
-            let last = self.last.insert((server, series.to_owned()), value).unwrap_or(0.0);
+            let last = self.last.insert((server, series.to_owned()), value).unwrap_or(0);
             let new = if value >= last { value - last } else { value };
             *self.handled.entry(command.to_owned()).or_default() += new;
             if label(series, "outcome") == Some("committed") {
@@ -65,18 +65,18 @@ impl Scraper {
 
     /// Returns the numbers of commands that were handled, by name. Those that a killed process
     /// handled after its metrics were last read are missing.
-    pub(super) fn handled(&self) -> BTreeMap<String, u64> {
-        self.handled.iter().map(|(name, count)| (name.clone(), *count as u64)).collect()
+    pub(super) fn handled(&self) -> &BTreeMap<String, u64> {
+        &self.handled
     }
 
     pub(super) fn total(&self) -> u64 {
-        self.handled().values().sum()
+        self.handled.values().sum()
     }
 
     /// Returns the number of orders that were placed and have not ended.
     pub(super) fn unfinished(&self) -> u64 {
-        let of = |name| self.committed.get(name).copied().unwrap_or(0.0);
-        (of("order.place") - of("order.fulfil") - of("order.cancel")).max(0.0) as u64
+        let of = |name| self.committed.get(name).copied().unwrap_or(0);
+        of("order.place").saturating_sub(of("order.fulfil") + of("order.cancel"))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The plot of a report, as SVG: throughput and latency over time.
 
+#![expect(clippy::cast_precision_loss, reason = "a plot is not exact")]
+
 use std::fmt::Write as _;
 
 use super::report::Report;
@@ -65,8 +67,10 @@ pub(super) fn plot(report: &Report) -> String {
     let throughput =
         Panel { top: TOP, seconds, low: 0.0, high: step * steps, is_logarithmic: false };
     let slowest = ticks.iter().map(|tick| tick.p99_ms).fold(10.0, f64::max);
-    let decades = slowest.log10().ceil() as i32;
-    let high = 10_f64.powi(decades);
+    let decades: Vec<f64> =
+        std::iter::successors(Some(1.0), |value| (*value < slowest).then_some(value * 10.0))
+            .collect();
+    let high = *decades.last().unwrap_or(&10.0);
     let top = TOP + PANEL + TOP;
     let latency = Panel { top, seconds, low: 1.0, high, is_logarithmic: true };
     let height = top + PANEL + TOP;
@@ -82,9 +86,10 @@ pub(super) fn plot(report: &Report) -> String {
     for (y, label) in labels {
         let _ = write!(svg, "<text x='{LEFT}' y='{}'>{label}</text>", y - 12.0);
     }
-    let values: Vec<_> = (0..=steps as u32).map(|n| f64::from(n) * step).collect();
+    let values: Vec<_> =
+        (0..6).map(|n| f64::from(n) * step).filter(|value| *value <= throughput.high).collect();
     throughput.grid(&mut svg, &values);
-    latency.grid(&mut svg, &(0..=decades).map(|n| 10_f64.powi(n)).collect::<Vec<_>>());
+    latency.grid(&mut svg, &decades);
     throughput.line(&mut svg, "due", ticks.iter().map(|tick| tick.due as f64));
     throughput.line(&mut svg, "done", ticks.iter().map(|tick| tick.acknowledged as f64));
     let due = |value: fn(&super::report::Tick) -> f64| {
@@ -99,10 +104,10 @@ pub(super) fn plot(report: &Report) -> String {
         let _ =
             write!(svg, "<text x='{:.1}' y='{}'>{}</text>", x + 3.0, TOP + 11.0, incident.process);
     }
-    let _ = write!(
+    let _ = writeln!(
         svg,
         "<text x='{LEFT}' y='{y}'>0 s</text><text x='{end}' y='{y}' text-anchor='end'>{seconds} s\
-         </text></svg>\n",
+         </text></svg>",
         y = height - 20.0,
         end = WIDTH - RIGHT
     );

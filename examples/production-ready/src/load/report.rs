@@ -55,7 +55,6 @@ pub struct Report {
 
 /// Latencies, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Quantiles {
     pub p50: f64,
     pub p90: f64,
@@ -135,10 +134,10 @@ impl fmt::Display for Report {
             f,
             "handled       {handled} commands/s, {unfinished} orders unfinished at the end"
         )?;
-        writeln!(f, "telemetry     {:.1} MB exported", self.telemetry_bytes as f64 / 1e6)?;
-        let Disk { data_bytes, wal_bytes } = self.disk;
-        let (data, wal) = (data_bytes as f64 / 1e6, wal_bytes as f64 / 1e6);
-        writeln!(f, "disk          {data:.1} MB of data, {wal:.1} MB of write-ahead log")?;
+        let (telemetry, Disk { data_bytes, wal_bytes }) = (self.telemetry_bytes, self.disk);
+        let [telemetry, data, wal] = [telemetry, data_bytes, wal_bytes].map(|of| of / 1_000_000);
+        writeln!(f, "telemetry     {telemetry} MB exported")?;
+        writeln!(f, "disk          {data} MB of data, {wal} MB of write-ahead log")?;
         for (reason, count) in &self.retries {
             writeln!(f, "retried       {count} × {reason}")?;
         }

@@ -143,7 +143,7 @@ async fn drive(
     };
     scraper.start().await;
     let start = Instant::now();
-    let mut completed = generate(load)?;
+    let mut completed = generate(&load)?;
     let mut statistics = Statistics::default();
     let mut ticks = interval(PROGRESS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -193,6 +193,7 @@ async fn receive(
 
 fn report(args: &LoadArgs, services: String, driven: &Driven) -> Report {
     let Driven { statistics, scraper, elapsed } = driven;
+    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     Report {
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         services,
@@ -203,8 +204,8 @@ fn report(args: &LoadArgs, services: String, driven: &Driven) -> Report {
         failures: statistics.failures.clone(),
         retries: statistics.retries.clone(),
         latency_ms: Quantiles::of(&statistics.latency),
-        handled: scraper.handled(),
-        handled_per_second: (scraper.total() as f64 / elapsed.as_secs_f64()) as u64,
+        handled: scraper.handled().clone(),
+        handled_per_second: scraper.total() * 1_000 / millis.max(1),
         unfinished: scraper.unfinished(),
         telemetry_bytes: 0,
         disk: Disk::default(),
