@@ -28,8 +28,7 @@ fn every_order_of_a_load_is_acknowledged_and_ends() {
     let ended = audit["fulfilled"].as_u64().unwrap() + audit["cancelled"].as_u64().unwrap();
     assert_eq!(ended, 100, "{audit}");
     assert!(audit["cancelled"].as_u64().unwrap() >= 2, "{audit}");
-    // At least the steps of the sagas of 50 orders.
-    assert!(report["handled_per_second"].as_u64().unwrap() > 100, "{report}");
+    assert!(report["handled"]["order.place"].as_u64().unwrap() >= 100, "{report}");
     assert!(report["telemetry_bytes"].as_u64().unwrap() > 10_000, "{report}");
 }
 
