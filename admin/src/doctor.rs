@@ -1,11 +1,17 @@
 //! A diagnosis of a store and of what works on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use composable_rust_core::Timestamp;
+use composable_rust_core::queue::OutboxKind;
 use composable_rust_core::store::{EventStore as _, Finding, Inspection as _, Severity};
+use composable_rust_core::{StreamId, Timestamp};
+use composable_rust_runtime::RegistryError;
+use composable_rust_runtime::operations::ConsumerError;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
+use crate::content::error_chain;
 use crate::{Admin, AdminError, QueueView};
 
 /// The difference between the clocks of this process and of the store from which on timers and
@@ -13,6 +19,11 @@ use crate::{Admin, AdminError, QueueView};
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
 /// The age of a queue's first message from which on it is stuck rather than slow.
 const OLD_MESSAGE_SECONDS: u64 = 300;
+
+/// The age of a queue's first message from which on its recipients are loaded.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// The number of messages of each queue whose recipients are loaded.
+const LOADED: usize = 20;
 
 /// The findings of a diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +65,9 @@ impl Serialize for Diagnosis {
 
 impl Admin {
     /// Examines the store and what works on it: the server, its clock and its settings, queues
-    /// without a worker, old messages, dead letters, pauses, failed projections, names that no
-    /// process knows. The findings of each kind come with what to do, faults first.
+    /// without a worker, old messages, instances that cannot be loaded, lost positions at the bus,
+    /// dead letters, pauses, failed projections, names that no process knows. The findings of each
+    /// kind come with what to do, faults first.
     ///
     /// # Errors
     ///
@@ -75,6 +87,14 @@ impl Admin {
             ));
         }
         self.app_findings(&mut found).await;
+        for (stream, error) in self.stuck_instances().await? {
+            found.push(Finding::fault(
+                "stuck-instance",
+                format!("{stream} cannot be loaded: {error}"),
+                "deploy code that reads its events, or override the event",
+            ));
+        }
+        self.consumer_findings(&mut found).await;
         found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(Diagnosis(found))
     }
@@ -100,6 +120,58 @@ impl Admin {
         })
     }
 
+    /// Returns the instances that cannot be loaded, with their errors: those that this process has
+    /// met, and the recipients of the first messages of each queue that has waited for a moment.
+    async fn stuck_instances(&self) -> Result<BTreeMap<StreamId, String>, AdminError> {
+        let known = self.app.stuck_instances().into_iter();
+        let mut found: BTreeMap<_, _> = known.map(|of| (of.stream, of.last_error)).collect();
+        for status in self.app.queues().all().await? {
+            let is_command = matches!(status.queue.kind, OutboxKind::Dispatch | OutboxKind::Bulk);
+            let waits = status.rows > 0 && status.oldest >= STUCK_AFTER;
+            if !(is_command && waits && self.is_registered(&status.queue.target)) {
+                continue;
+            }
+            let messages = self.app.queues().messages(&status.queue).take(LOADED);
+            let messages: Vec<_> = messages.try_collect().await?;
+            let recipients = messages.iter().map(|of| of.queued.row.recipient.parse());
+            for stream in recipients.flatten().collect::<BTreeSet<StreamId>>() {
+                match self.app.registry().instance(&stream, None).await {
+                    Err(RegistryError::Load(error)) if !error.is_transient() => {
+                        found.entry(stream).or_insert_with(|| error_chain(&error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds consumers whose next messages were removed at the bus, if the app has one.
+    async fn consumer_findings(&self, found: &mut Vec<Finding>) {
+        let consumers = match self.consumers().await {
+            Ok(consumers) => consumers,
+            Err(AdminError::Consumer(ConsumerError::NoBus)) => return,
+            Err(error) => {
+                let found_error = format!("the bus cannot be asked: {}", error_chain(&error));
+                found.push(Finding::fault("bus", found_error, "restore the brokers"));
+                return;
+            }
+        };
+        for of in consumers {
+            let lost: i64 = of.partitions.iter().map(|at| at.lost).sum();
+            if lost > 0 {
+                let (consumer, topic) = (&of.consumer, &of.topic);
+                found.push(Finding::fault(
+                    "lost-position",
+                    format!(
+                        "{lost} messages of `{topic}` were removed before `{consumer}` read them"
+                    ),
+                    "look at `consumers list`, then move the consumer with `consumers reset`",
+                ));
+            }
+        }
+    }
+
     async fn app_findings(&self, found: &mut Vec<Finding>) {
         for projection in self.projections().await {
             let failed = projection.state == "failed" || projection.error.is_some();
@@ -111,13 +183,6 @@ impl Admin {
                     "mend the cause, then resume or rebuild it",
                 ));
             }
-        }
-        for stuck in self.app.stuck_instances() {
-            found.push(Finding::fault(
-                "stuck-instance",
-                format!("{} cannot be loaded: {}", stuck.stream, stuck.last_error),
-                "deploy code that reads its events, or override the event",
-            ));
         }
         for unknown in self.app.unknown_messages() {
             found.push(Finding::warning(

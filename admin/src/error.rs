@@ -2,7 +2,9 @@
 
 use composable_rust_core::store::StoreError;
 use composable_rust_core::{StreamId, Version};
-use composable_rust_runtime::operations::DeadLetterError;
+use composable_rust_runtime::operations::{
+    ConsumerError, DeadLetterError, RepublishError, ResetPolicyError,
+};
 use composable_rust_runtime::{BuildError, LoadError, RegistryError};
 
 /// The error of an operation.
@@ -21,6 +23,15 @@ pub enum AdminError {
     /// The app over the store cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A topic cannot be published again.
+    #[error(transparent)]
+    Republish(#[from] RepublishError),
+    /// A policy cannot be reset.
+    #[error(transparent)]
+    ResetPolicy(#[from] ResetPolicyError),
+    /// A consumer cannot be looked at or moved.
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
     /// Nothing with this name exists.
     #[error("there is no {what} `{name}`{hint}")]
     NotFound {
@@ -69,7 +80,12 @@ impl AdminError {
 
     /// Returns `true` if a retry can succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        match self {
+            Self::Store(error)
+            | Self::Republish(RepublishError::Store(error))
+            | Self::ResetPolicy(ResetPolicyError::Store(error)) => error.is_transient(),
+            _ => false,
+        }
     }
 }
 

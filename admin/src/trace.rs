@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use composable_rust_core::message::derive_id;
 use composable_rust_core::queue::ArmedTimer;
-use composable_rust_core::store::{Inspection as _, TimerArming};
+use composable_rust_core::store::{Inspection as _, LogInfo, TimerArming};
 use composable_rust_core::{CorrelationId, MessageId, StreamId, Timestamp, Version};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
@@ -156,9 +156,10 @@ impl Admin {
         }
         policies.sort_unstable();
         policies.dedup();
-        nodes.sort_by_key(|node| (node.at, node.stream.clone()));
+        nodes.sort_by_key(place);
         let waiting = attach(&mut nodes, waiting);
-        let roots = tree(nodes, &policies);
+        let logs: Vec<_> = std::iter::once(self).chain(others).map(Self::log).collect();
+        let roots = tree(nodes, &policies, &logs);
         Ok(Trace { correlation_id: correlation, roots, waiting, is_cut })
     }
 
@@ -288,15 +289,16 @@ fn attach(nodes: &mut [TraceNode], waiting: Vec<TraceWaiting>) -> Vec<TraceWaiti
     rest
 }
 
-/// Connects the nodes, which are in order of times.
-fn tree(nodes: Vec<TraceNode>, policies: &[String]) -> Vec<TraceNode> {
+/// Connects the nodes, which are in order of times. Clocks of services may differ.
+fn tree(nodes: Vec<TraceNode>, policies: &[String], logs: &[LogInfo]) -> Vec<TraceNode> {
     let mut parents: Vec<Option<(usize, Via)>> = vec![None; nodes.len()];
     let mut by_message: BTreeMap<Uuid, Vec<usize>> = BTreeMap::new();
     for (index, node) in nodes.iter().enumerate() {
         by_message.entry(node.message_id).or_default().push(index);
     }
     for (index, node) in nodes.iter().enumerate() {
-        for (id, via) in consequences(node, policies) {
+        let Some(log) = logs.iter().find(|log| log.id == node.log) else { continue };
+        for (id, via) in consequences(node, policies, log) {
             for child in by_message.get(&id).into_iter().flatten() {
                 if *child != index {
                     parents[*child] = Some((index, via.clone()));
@@ -310,31 +312,58 @@ fn tree(nodes: Vec<TraceNode>, policies: &[String]) -> Vec<TraceNode> {
             parents[index] = earlier.map(|parent| (parent, Via::Later));
         }
     }
-    let mut nodes: Vec<Option<TraceNode>> = nodes.into_iter().map(Some).collect();
-    let mut roots = Vec::new();
-    // Parents come first in time, except where clocks differ, so children are moved from the end.
-    for index in (0..nodes.len()).rev() {
-        let Some(mut node) = nodes[index].take() else { continue };
-        node.children.sort_by_key(|child| child.at);
-        match parents[index].take() {
-            Some((parent, via)) if parent < index => {
-                node.via = via;
-                if let Some(parent) = &mut nodes[parent] {
-                    parent.children.push(node);
-                }
-            }
-            _ => {
-                node.via = Via::Command;
-                roots.push(node);
-            }
+    let mut order: Vec<usize> = Vec::new();
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for index in 0..nodes.len() {
+        // Only ids that are no derived ones can form a circle.
+        if is_below_itself(index, &parents) {
+            parents[index] = None;
+        }
+        match &parents[index] {
+            Some((parent, _)) => children[*parent].push(index),
+            None => order.push(index),
         }
     }
-    roots.sort_by_key(|root| root.at);
+    // Parents before their children, whatever their clocks say.
+    let mut examined = 0;
+    while let Some(index) = order.get(examined).copied() {
+        order.extend(&children[index]);
+        examined += 1;
+    }
+    let mut nodes: Vec<Option<TraceNode>> = nodes.into_iter().map(Some).collect();
+    let mut roots = Vec::new();
+    for index in order.into_iter().rev() {
+        let Some(mut node) = nodes[index].take() else { continue };
+        node.children.sort_by_key(place);
+        if let Some((parent, via)) = parents[index].take() {
+            node.via = via;
+            if let Some(parent) = &mut nodes[parent] {
+                parent.children.push(node);
+            }
+        } else {
+            node.via = Via::Command;
+            roots.push(node);
+        }
+    }
+    roots.sort_by_key(place);
     roots
 }
 
+/// Returns the place of a node among others: by its time, then by its first event.
+fn place(node: &TraceNode) -> (Timestamp, StreamId, Option<Version>) {
+    (node.at, node.stream.clone(), node.events.first().map(|event| event.version))
+}
+
+/// Returns `true` if a node is among its own ancestors.
+fn is_below_itself(index: usize, parents: &[Option<(usize, Via)>]) -> bool {
+    let parent = |of: &usize| parents[*of].as_ref().map(|(parent, _)| *parent);
+    let above = std::iter::successors(parent(&index), parent);
+    // A circle above the node never comes to the node.
+    above.take(parents.len()).any(|ancestor| ancestor == index)
+}
+
 /// Returns the ids of the messages that the handling of a message may have caused.
-fn consequences(node: &TraceNode, policies: &[String]) -> Vec<(Uuid, Via)> {
+fn consequences(node: &TraceNode, policies: &[String], log: &LogInfo) -> Vec<(Uuid, Via)> {
     let mut found = Vec::new();
     let source = format!("urn:uuid:{}", node.log);
     for effect_index in 0..EFFECTS {
@@ -343,7 +372,8 @@ fn consequences(node: &TraceNode, policies: &[String]) -> Vec<(Uuid, Via)> {
         let id = timer.message_id(node.log, &node.stream).0;
         found.push((id, Via::Effect));
         // In the recipient's service, if that is another one.
-        found.push((MessageId::from_elsewhere(&source, &id.to_string()).0, Via::Effect));
+        let on_bus = log.id_on_bus(id).to_string();
+        found.push((MessageId::from_elsewhere(&source, &on_bus).0, Via::Effect));
         found.push((derive_id("answer", id, &[], id, 0), Via::Outcome));
     }
     for event in &node.events {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use composable_rust_admin::{Admin, AdminError, Interrupt, Operator};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::error::Exit;
 use crate::{CliError, Terminal};
@@ -74,6 +76,8 @@ pub(crate) struct ByArgs {
     /// Reason in the operators' stream, such as a ticket
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 impl ByArgs {
@@ -83,6 +87,32 @@ impl ByArgs {
             name: self.by.clone().unwrap_or(name),
             reason: self.reason.clone().unwrap_or(reason),
         })
+    }
+
+    /// Prints what a change has done.
+    pub(crate) fn done(&self, terminal: &mut Terminal, text: &str) -> Result<Exit, CliError> {
+        self.report(terminal, &json!({ "changed": true, "text": text }), text)
+    }
+
+    /// Prints what a change would do.
+    pub(crate) fn planned(&self, terminal: &mut Terminal, what: &str) -> Result<Exit, CliError> {
+        let text = format!("would {what}");
+        self.report(terminal, &json!({ "changed": false, "text": text }), &text)
+    }
+
+    /// Prints a value, or a text in its place.
+    pub(crate) fn report(
+        &self,
+        terminal: &mut Terminal,
+        value: &impl Serialize,
+        text: &str,
+    ) -> Result<Exit, CliError> {
+        if self.output.json {
+            terminal.json(value)?;
+        } else {
+            terminal.line(text)?;
+        }
+        Ok(Exit::Done)
     }
 }
 

@@ -100,8 +100,6 @@ pub(crate) struct DecideArgs {
     all: bool,
     #[command(flatten)]
     change: ChangeArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 impl DeadCommand {
@@ -238,7 +236,7 @@ impl DecideArgs {
             )));
         }
         if self.change.dry_run && resolution == Resolution::Redrive {
-            return rehearse(&admin, &filter, terminal, self.output.json).await;
+            return rehearse(&admin, &filter, terminal, self.change.by.output.json).await;
         }
         let groups = admin.dead_letter_groups(&filter).await?;
         let (found, heads) = groups
@@ -253,8 +251,8 @@ impl DecideArgs {
         }
         let plan = format!("{verb} {}", count(heads, "dead letter"));
         if self.change.dry_run {
-            terminal.line(format!("would {plan}; {} behind others", number(found - heads)))?;
-            return Ok(Exit::Done);
+            let plan = format!("{plan}; {} behind others", number(found - heads));
+            return self.change.by.planned(terminal, &plan);
         }
         self.change.confirm(terminal, &plan)?;
         let (bar, progress) = progress_bar(done);
@@ -264,7 +262,7 @@ impl DecideArgs {
         let resolved = interruptible(&interrupt, resolving).await;
         bar.finish_and_clear();
         let resolved = resolved?;
-        if self.output.json {
+        if self.change.by.output.json {
             terminal.json(&resolved)?;
         } else {
             terminal.line(format!(

@@ -8,6 +8,7 @@ use composable_rust::store::StoreError;
 use composable_rust::{ConnectError, LoadError};
 use composable_rust_admin::AdminError;
 use composable_rust_runtime::RegistryError;
+use composable_rust_runtime::operations::{ConsumerError, RepublishError, ResetPolicyError};
 
 /// The reason why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,9 @@ fn exit_of(error: &AdminError) -> Exit {
     match error {
         _ if error.is_transient() => Exit::Unavailable,
         AdminError::NotFound { .. }
+        | AdminError::Republish(RepublishError::NotPublished(_))
+        | AdminError::ResetPolicy(ResetPolicyError::Unknown(_))
+        | AdminError::Consumer(ConsumerError::Unknown { .. })
         | AdminError::Registry(RegistryError::UnknownAggregate { .. }) => Exit::NotFound,
         AdminError::Load(LoadError::Unavailable { .. } | LoadError::Log { .. }) => {
             Exit::Unavailable

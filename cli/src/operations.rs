@@ -10,6 +10,7 @@ use crate::dead::DeadCommand;
 use crate::diagnosis::DoctorArgs;
 use crate::error::{EXIT_CODES, Exit};
 use crate::events::EventsArgs;
+use crate::followers::{ConsumersCommand, PoliciesCommand, RelaysCommand};
 use crate::mounted::mounted;
 use crate::pauses::{GatewaysCommand, LogCommand};
 use crate::projections::ProjectionsCommand;
@@ -56,6 +57,15 @@ enum Command {
     Processes(ListArgs),
     /// List the progress of policies, relays and consumers
     Checkpoints(ListArgs),
+    /// Policies over the log: progress, resets
+    #[command(subcommand)]
+    Policies(PoliciesCommand),
+    /// Relays to topics of the bus: progress, publishing again
+    #[command(subcommand)]
+    Relays(RelaysCommand),
+    /// Consumers of topics of the bus: positions, resets
+    #[command(subcommand)]
+    Consumers(ConsumersCommand),
     /// Pause and resume all workers
     #[command(subcommand)]
     Log(LogCommand),
@@ -117,6 +127,9 @@ impl Command {
             Self::Workers(list) => workers::workers(list, admin, terminal).await,
             Self::Processes(list) => workers::processes(list, admin, terminal).await,
             Self::Checkpoints(list) => workers::checkpoints(list, admin, terminal).await,
+            Self::Policies(command) => command.run(admin, terminal).await,
+            Self::Relays(command) => command.run(admin, terminal).await,
+            Self::Consumers(command) => command.run(admin, terminal).await,
             Self::Log(command) => command.run(admin, terminal).await,
             Self::Gateways(command) => command.run(admin, terminal).await,
             Self::Projections(command) => command.run(admin, terminal).await,

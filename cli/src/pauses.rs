@@ -51,13 +51,12 @@ impl LogCommand {
             }
             Self::Pause { by } => {
                 by.admin(admin).pause_log().await?;
-                terminal.line("the log is paused; each process notices within seconds")?;
-                Ok(Exit::Done)
+                let text = "the log is paused; each process notices within seconds";
+                by.done(terminal, text)
             }
             Self::Resume { by } => {
                 by.admin(admin).resume_log().await?;
-                terminal.line("the log is resumed")?;
-                Ok(Exit::Done)
+                by.done(terminal, "the log is resumed")
             }
         }
     }
@@ -107,15 +106,13 @@ impl GatewaysCommand {
                 let admin = by.admin(admin);
                 admin.gateway(&gateway).await?;
                 admin.pause_gateway(&gateway).await?;
-                terminal.line(format!("the gateway {gateway} is paused"))?;
-                Ok(Exit::Done)
+                by.done(terminal, &format!("the gateway {gateway} is paused"))
             }
             Self::Resume { gateway, by } => {
                 let admin = by.admin(admin);
                 admin.gateway(&gateway).await?;
                 admin.resume_gateway(&gateway).await?;
-                terminal.line(format!("the gateway {gateway} is resumed"))?;
-                Ok(Exit::Done)
+                by.done(terminal, &format!("the gateway {gateway} is resumed"))
             }
         }
     }

@@ -63,26 +63,22 @@ impl ProjectionsCommand {
             }
             Self::Pause { projection, by } => {
                 by.admin(admin).pause_projection(&projection).await?;
-                terminal.line(format!("the projection {projection} is paused"))?;
-                Ok(Exit::Done)
+                by.done(terminal, &format!("the projection {projection} is paused"))
             }
             Self::Resume { projection, by } => {
                 by.admin(admin).resume_projection(&projection).await?;
-                terminal.line(format!("the projection {projection} is resumed"))?;
-                Ok(Exit::Done)
+                by.done(terminal, &format!("the projection {projection} is resumed"))
             }
             Self::Rebuild { projection, change } => {
                 let admin = change.by.admin(admin);
                 let found = admin.projection(&projection).await?;
                 let what = format!("rebuild {projection} from {} events", number(found.of));
                 if change.dry_run {
-                    terminal.line(format!("would {what}"))?;
-                    return Ok(Exit::Done);
+                    return change.by.planned(terminal, &what);
                 }
                 change.confirm(terminal, &what)?;
                 admin.rebuild_projection(&projection).await?;
-                terminal.line(format!("the projection {projection} is rebuilding"))?;
-                Ok(Exit::Done)
+                change.by.done(terminal, &format!("the projection {projection} is rebuilding"))
             }
         }
     }

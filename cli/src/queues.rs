@@ -93,25 +93,21 @@ impl QueuesCommand {
                 let admin = change.by.admin(admin);
                 let found = admin.find_message(id).await?;
                 if change.dry_run {
-                    terminal.line(format!("would park {}", described(&found)))?;
-                    return Ok(Exit::Done);
+                    return change.by.planned(terminal, &format!("park {}", described(&found)));
                 }
                 change.confirm(terminal, &format!("park {}", described(&found)))?;
                 admin.park(id).await?;
-                terminal.line(format!("parked {}", described(&found)))?;
-                Ok(Exit::Done)
+                change.by.done(terminal, &format!("parked {}", described(&found)))
             }
             Self::Discard { id, change } => {
                 let admin = change.by.admin(admin);
                 let found = admin.find_message(id).await?;
                 if change.dry_run {
-                    terminal.line(format!("would discard {}", described(&found)))?;
-                    return Ok(Exit::Done);
+                    return change.by.planned(terminal, &format!("discard {}", described(&found)));
                 }
                 change.confirm(terminal, &format!("discard {}", described(&found)))?;
                 admin.discard_waiting(id).await?;
-                terminal.line(format!("discarded {}", described(&found)))?;
-                Ok(Exit::Done)
+                change.by.done(terminal, &format!("discarded {}", described(&found)))
             }
         }
     }

@@ -5,7 +5,7 @@ use composable_rust::{StreamId, Version};
 use composable_rust_admin::{Admin, Replacement};
 use serde_json::value::RawValue;
 
-use crate::args::{ByArgs, ChangeArgs, OutputArgs};
+use crate::args::{ByArgs, ChangeArgs};
 use crate::error::Exit;
 use crate::table::Table;
 use crate::terminal::progress_bar;
@@ -28,8 +28,6 @@ pub(crate) struct SendArgs {
     content: Box<RawValue>,
     #[command(flatten)]
     by: ByArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 impl SendArgs {
@@ -40,7 +38,7 @@ impl SendArgs {
     ) -> Result<Exit, CliError> {
         let admin = self.by.admin(admin);
         let sent = admin.send(&self.stream, &self.command, self.content.get()).await?;
-        if self.output.json {
+        if self.by.output.json {
             terminal.json(&sent)?;
         } else {
             let recorded = if sent.position.is_some() { "" } else { ", which it did not change" };
@@ -62,8 +60,6 @@ pub(crate) struct EraseArgs {
     find: Option<String>,
     #[command(flatten)]
     change: ChangeArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 impl EraseArgs {
@@ -79,12 +75,12 @@ impl EraseArgs {
         let found = admin.stream(stream).await?;
         let events = count(found.version.get(), "event");
         if self.change.dry_run {
-            terminal.line(format!("would erase {events} of {stream}, for good"))?;
-            return Ok(Exit::Done);
+            let what = format!("erase {events} of {stream}, for good");
+            return self.change.by.planned(terminal, &what);
         }
         self.change.confirm(terminal, &format!("erase {events} of {stream}, for good"))?;
         let erased = admin.erase(stream).await?;
-        if self.output.json {
+        if self.change.by.output.json {
             terminal.json(&erased)?;
         } else {
             terminal.line(format!("{} of {stream} erased", count(erased.events, "event")))?;
@@ -101,7 +97,7 @@ impl EraseArgs {
         let found = admin.appearances(text, progress).await;
         bar.finish_and_clear();
         let (listed, found) = found?;
-        if self.output.json {
+        if self.change.by.output.json {
             terminal.json(&serde_json::json!({ "count": found, "listed": listed }))?;
         } else {
             let mut table = Table::new(["stream", "#version", "part", "name"]);
@@ -140,8 +136,6 @@ pub(crate) struct OverrideArgs {
     schema_version: Option<u16>,
     #[command(flatten)]
     change: ChangeArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 impl OverrideArgs {
@@ -160,7 +154,7 @@ impl OverrideArgs {
         };
         let (stream, version) = (&self.stream, self.version);
         let (before, after) = admin.rehearse_override(&replacement).await?;
-        let json = self.output.json;
+        let json = self.change.by.output.json;
         if json && self.change.dry_run {
             terminal.json(&serde_json::json!({ "before": before, "after": after }))?;
         } else if !json {

@@ -1,17 +1,20 @@
-//! `migrate` and `backup`: the commands that need the URL of the store.
+//! `migrate`, `backup` and `adopt`: the commands that need the URL of the store.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use composable_rust::StoreUrl;
+use composable_rust::store::Adoption;
+use composable_rust_admin::{Admin, Intent};
 
-use crate::args::OutputArgs;
+use crate::args::{ChangeArgs, OutputArgs};
 use crate::error::Exit;
 use crate::mounted::mounted;
 use crate::{CliError, Terminal};
 
-/// The commands that need the URL of the store instead of an app: migrations and backups.
+/// The commands that need the URL of the store instead of an app: migrations, backups and their
+/// adoption.
 #[derive(Debug)]
 pub struct StoreOperations(Command);
 
@@ -29,6 +32,29 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Decide which log a copied database contains, such as a restored backup
+    Adopt(AdoptArgs),
+}
+
+#[derive(Debug, Args)]
+struct AdoptArgs {
+    /// The log of this database from now on
+    #[arg(value_name = "AS")]
+    adopted_as: AdoptedAs,
+    /// Also where the database has the identity of the original, as a physical copy of a server has
+    #[arg(long)]
+    undetected: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// The log of a copied database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AdoptedAs {
+    /// The log continues here, and no process uses the other database any more
+    Successor,
+    /// The log continues there, and this becomes a log of its own, which is paused
+    Copy,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,9 +72,14 @@ enum MigrateCommand {
         /// Number of log partitions of a new log
         #[arg(long, value_name = "N")]
         partitions: Option<u16>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Check that no migration is due, as `migrate(false)` does when a program starts
-    Check,
+    Check {
+        #[command(flatten)]
+        output: OutputArgs,
+    },
 }
 
 impl StoreOperations {
@@ -73,6 +104,7 @@ impl StoreOperations {
         let done = match self.0 {
             Command::Migrate(command) => command.run(url, terminal).await,
             Command::Backup { file, output } => back_up(url, file, output, terminal).await,
+            Command::Adopt(command) => command.run(url, terminal).await,
         };
         done.map(ExitCode::from)
     }
@@ -81,39 +113,44 @@ impl StoreOperations {
 #[cfg(feature = "postgres")]
 impl MigrateCommand {
     async fn run(self, url: &StoreUrl, terminal: &mut Terminal) -> Result<Exit, CliError> {
-        let partitions = match &self {
-            Self::Plan { partitions, .. } | Self::Apply { partitions } => *partitions,
-            Self::Check => None,
+        let (partitions, json) = match &self {
+            Self::Plan { partitions, output } | Self::Apply { partitions, output } => {
+                (*partitions, output.json)
+            }
+            Self::Check { output } => (None, output.json),
         };
         let builder = builder(url, partitions)?;
         let plan = builder.migration_plan().await.map_err(composable_rust::ConnectError::from)?;
         let (found, needed) = (plan.found, plan.needed);
-        match self {
-            Self::Plan { output, .. } if output.json => {
-                let sql = &plan.sql;
-                let plan = serde_json::json!({ "found": found, "needed": needed, "sql": sql });
-                terminal.json(&plan)?;
+        let mut value = serde_json::json!({ "found": found, "needed": needed });
+        let mut exit = Exit::Done;
+        let text = match self {
+            Self::Plan { .. } => {
+                value["sql"] = plan.sql.clone().into();
+                plan.sql.trim_end().to_owned()
             }
-            Self::Plan { .. } | Self::Apply { .. } if plan.is_done() => {
-                terminal.line(format!("no migration is due: the schema has version {found}"))?;
-            }
-            Self::Plan { .. } => terminal.write(plan.sql.trim_end())?,
-            Self::Apply { .. } => {
+            Self::Apply { .. } if !plan.is_done() => {
                 builder.connect().await.map_err(composable_rust::ConnectError::from)?;
-                terminal.line(format!("migrated from version {found} to {needed}"))?;
+                format!("migrated from version {found} to {needed}")
             }
-            Self::Check if plan.is_done() => {
-                terminal.line(format!("the schema has version {found}, as this program needs"))?;
+            Self::Check { .. } if !plan.is_done() => {
+                exit = Exit::Problems;
+                format!(
+                    "the schema has version {found}, this program needs {needed}: run `composable \
+                     migrate apply`"
+                )
             }
-            Self::Check => {
-                terminal.line(format!(
-                    "the schema has version {found}, this program needs {needed}: run \
-                     `composable migrate apply`"
-                ))?;
-                return Ok(Exit::Problems);
-            }
+            Self::Check { .. } => format!("the schema has version {found}, as this program needs"),
+            Self::Apply { .. } => String::new(),
+        };
+        if json {
+            terminal.json(&value)?;
+        } else if text.is_empty() {
+            terminal.line(format!("no migration is due: the schema has version {found}"))?;
+        } else {
+            terminal.write(&text)?;
         }
-        Ok(Exit::Done)
+        Ok(exit)
     }
 }
 
@@ -144,6 +181,47 @@ impl MigrateCommand {
     #[expect(clippy::unused_async, reason = "as with the feature `postgres`")]
     async fn run(self, _: &StoreUrl, _: &mut Terminal) -> Result<Exit, CliError> {
         Err(not_on_postgres())
+    }
+}
+
+impl AdoptArgs {
+    async fn run(self, url: &StoreUrl, terminal: &mut Terminal) -> Result<Exit, CliError> {
+        let (adoption, what) = match (self.adopted_as, self.undetected) {
+            (AdoptedAs::Successor, true) => {
+                let text = "a successor has the identity of the original: there is no need";
+                return Err(CliError::Usage(text.to_owned()));
+            }
+            (AdoptedAs::Successor, false) => (Adoption::Successor, "continue the log here"),
+            (AdoptedAs::Copy, false) => (Adoption::Copy, "make this copy a log of its own"),
+            (AdoptedAs::Copy, true) => {
+                (Adoption::UndetectedCopy, "make this copy a log of its own")
+            }
+        };
+        let is_copied = match url.connect_existing().await {
+            Ok(_) => false,
+            Err(error) if error.is_copied() => true,
+            Err(error) => return Err(error.into()),
+        };
+        let is_due = is_copied || self.undetected;
+        let mut done = serde_json::json!({ "adopted": is_due && !self.change.dry_run });
+        let text = if !is_due {
+            "the log belongs to this database: there is nothing to adopt".to_owned()
+        } else if self.change.dry_run {
+            format!("would {what}")
+        } else {
+            self.change.confirm(terminal, what)?;
+            let store = url.adopt(adoption).await?;
+            let admin = self.change.by.admin(&Admin::of_store(store, crate::operator())?);
+            let log = admin.app().log().id;
+            let intent = Intent::new("adopt", what);
+            admin.audited(intent, async || Ok(((), format!("adopted as {log}")))).await?;
+            done["log"] = serde_json::json!(log);
+            match self.adopted_as {
+                AdoptedAs::Successor => format!("the log {log} continues here"),
+                AdoptedAs::Copy => format!("this is the log {log} now, which is paused"),
+            }
+        };
+        self.change.by.report(terminal, &done, &text)
     }
 }
 

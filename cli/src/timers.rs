@@ -93,8 +93,7 @@ impl TimersCommand {
                     return Ok(Exit::Done);
                 }
                 admin.fire_timer(&stream, &timer).await?;
-                terminal.line(format!("the timer {timer} of {stream} is due"))?;
-                Ok(Exit::Done)
+                change.by.done(terminal, &format!("the timer {timer} of {stream} is due"))
             }
             Self::Cancel { stream, timer, change } => {
                 let admin = change.by.admin(admin);
@@ -102,8 +101,7 @@ impl TimersCommand {
                     return Ok(Exit::Done);
                 }
                 admin.cancel_timer(&stream, &timer).await?;
-                terminal.line(format!("the timer {timer} of {stream} is cancelled"))?;
-                Ok(Exit::Done)
+                change.by.done(terminal, &format!("the timer {timer} of {stream} is cancelled"))
             }
         }
     }
@@ -122,7 +120,7 @@ async fn prepare(
     let (name, due) = (&found.message.name, moment(found.due));
     let what = format!("{verb} the timer {timer} of {stream}, {name} due at {due}");
     if change.dry_run {
-        terminal.line(format!("would {what}"))?;
+        change.by.planned(terminal, &what)?;
         return Ok(false);
     }
     change.confirm(terminal, &what)?;

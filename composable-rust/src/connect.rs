@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use composable_rust_core::store::SharedEventStore;
+use composable_rust_core::store::{Adoption, SharedEventStore};
 
 /// Opens the event store at `url`, creating it if it does not exist.
 ///
@@ -132,7 +132,7 @@ impl StoreUrl {
     ///
     /// As [`connect`].
     pub async fn connect(&self) -> Result<SharedEventStore, ConnectError> {
-        self.open(true).await
+        self.open(true, None).await
     }
 
     /// Opens the store if it exists, as operators' tools do: nothing is created or migrated.
@@ -154,18 +154,54 @@ impl StoreUrl {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn connect_existing(&self) -> Result<SharedEventStore, ConnectError> {
-        self.open(false).await
+        self.open(false, None).await
+    }
+
+    /// Opens a copy of the store, and decides which log it is from now on. Has no effect on a log
+    /// that is where it was created, but as [`Adoption::UndetectedCopy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_existing`](Self::connect_existing).
+    ///
+    /// # Example: a copied file that continues the log
+    ///
+    /// ```
+    /// # use composable_rust::StoreUrl;
+    /// # use composable_rust::store::Adoption;
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = |name: &str| folder.path().join(name);
+    /// # drop(composable_rust::sqlite::SqliteEventStore::open(path("shop.db")).await?);
+    /// # std::fs::copy(path("shop.db"), path("restored.db"))?;
+    /// let restored: StoreUrl = format!("sqlite:{}", path("restored.db").display()).parse()?;
+    /// assert!(restored.connect().await.is_err_and(|error| error.is_copied()));
+    /// restored.adopt(Adoption::Successor).await?;
+    /// restored.connect().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn adopt(&self, adoption: Adoption) -> Result<SharedEventStore, ConnectError> {
+        self.open(false, Some(adoption)).await
     }
 
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "postgres")),
         expect(unused_variables, reason = "a store in memory is always created")
     )]
-    async fn open(&self, migrate: bool) -> Result<SharedEventStore, ConnectError> {
+    async fn open(
+        &self,
+        migrate: bool,
+        adopt: Option<Adoption>,
+    ) -> Result<SharedEventStore, ConnectError> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => {
-                let builder = crate::sqlite::SqliteEventStore::builder(path).migrate(migrate);
+                let mut builder = crate::sqlite::SqliteEventStore::builder(path).migrate(migrate);
+                if let Some(adoption) = adopt {
+                    builder = builder.adopt(adoption);
+                }
                 Ok(SharedEventStore::new(builder.open().await?))
             }
             #[cfg(feature = "postgres")]
@@ -174,6 +210,9 @@ impl StoreUrl {
                     crate::postgres::PostgresEventStore::builder(url).migrate(migrate);
                 if let Some(schema) = schema {
                     builder = builder.schema(schema);
+                }
+                if let Some(adoption) = adopt {
+                    builder = builder.adopt(adoption);
                 }
                 Ok(SharedEventStore::new(builder.connect().await?))
             }
@@ -386,6 +425,20 @@ pub enum ConnectError {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     #[error("cannot open the read model")]
     ReadModel(#[source] composable_rust_core::store::StoreError),
+}
+
+impl ConnectError {
+    /// Returns `true` if the log belongs to another database: decide which it is, with
+    /// [`StoreUrl::adopt`].
+    pub fn is_copied(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(error) => matches!(error, crate::sqlite::ConnectError::Copied { .. }),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => matches!(error, crate::postgres::ConnectError::Copied { .. }),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

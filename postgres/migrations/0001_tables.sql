@@ -264,8 +264,8 @@ begin
         delete from members;
         delete from processes;
         update leases set holder = null;
-        update checkpoints set name = v_new::text || substr(name, 37)
-        where name like v_old::text || '-%';
+        update checkpoints set name = 'bus/' || v_new::text || substr(name, 41)
+        where name like 'bus/' || v_old::text || '-%';
     end if;
 end $$;
 

@@ -128,8 +128,9 @@ impl PostgresEventStoreBuilder {
     }
 
     /// Decides which log a copied database contains, where [`connect`](Self::connect) would return
-    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a
-    /// program that always sets it adopts every copy.
+    /// [`ConnectError::Copied`]; elsewhere only
+    /// [`Adoption::UndetectedCopy`] has an effect. Meant for one start, by hand: a program that
+    /// always sets it adopts every copy.
     pub fn adopt(mut self, adoption: Adoption) -> Self {
         self.adopt = Some(adoption);
         self

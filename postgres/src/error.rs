@@ -112,14 +112,16 @@ pub enum ConnectError {
     /// [`adopt(Adoption::Successor)`]; if the other does, with [`adopt(Adoption::Copy)`].
     ///
     /// A physical copy (of a disk, or a standby that was promoted) cannot be distinguished from the
-    /// original and is not detected.
+    /// original and is not detected: see
+    /// [`UndetectedCopy`](composable_rust_core::store::Adoption::UndetectedCopy).
     ///
     /// [`adopt(Adoption::Successor)`]: crate::PostgresEventStoreBuilder::adopt
     /// [`adopt(Adoption::Copy)`]: crate::PostgresEventStoreBuilder::adopt
     #[error(
         "the log is at home in another database ({home}), this one ({here}) is a copy: connect once \
-         with adopt(Adoption::Successor) if the log goes on here, or with adopt(Adoption::Copy) if \
-         this is to be a log of its own"
+         with adopt(Adoption::Successor), or run `composable adopt successor`, if the log goes on \
+         here; with adopt(Adoption::Copy), or `composable adopt copy`, if this is to be a log of its \
+         own"
     )]
     Copied {
         /// The log's database: the cluster's system identifier and the database's number.

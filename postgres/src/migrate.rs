@@ -142,6 +142,11 @@ async fn settle_home(
     connection: &mut PgConnection,
     adopt: Option<Adoption>,
 ) -> Result<(), ConnectError> {
+    if adopt == Some(Adoption::UndetectedCopy) {
+        // The database has the original's identity.
+        let forget = sqlx::query("update log set home = ''").execute(&mut *connection).await;
+        forget.map_err(ConnectError::Schema)?;
+    }
     let strange = "select home, log_home() from log where home <> log_home()";
     let strange: Option<(String, String)> = sqlx::query_as(strange)
         .fetch_optional(&mut *connection)
@@ -151,7 +156,7 @@ async fn settle_home(
     let Some(adoption) = adopt else { return Err(ConnectError::Copied { home, here }) };
     tracing::warn!(home, here, ?adoption, "adopting the log of another database");
     sqlx::query("select adopt_log($1)")
-        .bind(adoption == Adoption::Copy)
+        .bind(adoption.is_copy())
         .execute(connection)
         .await
         .map_err(ConnectError::Schema)?;

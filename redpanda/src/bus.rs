@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use composable_rust_core::Timestamp;
 use composable_rust_core::bus::{
-    BusError, BusMessage, EventBus, GroupOffset, PublishError, PublisherName, TopicStatus,
+    BusError, BusMessage, EventBus, GroupOffset, GroupPartition, GroupTopic, PublishError,
+    PublisherName, TopicOffset, TopicStatus,
 };
 
+use crate::client::config;
 use crate::client::settings::Settings;
 use crate::context::BusContext;
+use crate::error::join_error;
 use crate::group::deliveries::{RedpandaDeliveries, RedpandaDelivery};
+use crate::group::positions::GroupPositions;
 use crate::group::reader;
 use crate::group::subscription::Subscription;
 use crate::producer::SingleProducer;
@@ -80,6 +85,21 @@ impl Inner {
         });
         subscriptions.entry(group.to_owned()).or_default().push(Arc::downgrade(&subscription));
         Ok(deliveries)
+    }
+
+    /// Runs a function on the positions of a group, on a thread that may block.
+    async fn on_positions<T: Send + 'static>(
+        &self,
+        of: &GroupTopic,
+        run: impl FnOnce(GroupPositions) -> Result<T, BusError> + Send + 'static,
+    ) -> Result<T, BusError> {
+        let GroupTopic { group, topic, is_external } = of;
+        let context = &self.context;
+        let config = config::positions(&context.settings, &context.wire_name(group));
+        let topic = if *is_external { topic.clone() } else { context.wire_name(topic) };
+        let timeout = context.settings.connect_timeout;
+        let work = move || run(GroupPositions::open(&config, topic, timeout)?);
+        tokio::task::spawn_blocking(work).await.map_err(join_error)?
     }
 
     fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Weak<Subscription>>>> {
@@ -164,6 +184,19 @@ impl EventBus for RedpandaEventBus {
         let subscriptions = self.inner.subscriptions();
         let of_group = subscriptions.get(group).into_iter().flatten().filter_map(Weak::upgrade);
         of_group.filter_map(|subscription| subscription.partition_count(topic)).max()
+    }
+
+    async fn group_partitions(
+        &self,
+        of: &GroupTopic,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<GroupPartition>, BusError> {
+        self.inner.on_positions(of, move |positions| positions.read(since)).await
+    }
+
+    async fn move_group(&self, of: &GroupTopic, to: &[TopicOffset]) -> Result<(), BusError> {
+        let to = to.to_vec();
+        self.inner.on_positions(of, move |positions| positions.commit(&to)).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<RedpandaPublisher, BusError> {

@@ -36,12 +36,14 @@ pub mod settings {
 
 /// Watching and repairing a running app: dead letters, queues, projections, unknown messages.
 pub mod operations {
+    pub use crate::app::consumers::{ConsumerError, ConsumerStart, ConsumerTopic};
     pub use crate::app::dead_letters::{DeadLetterError, DeadLetters};
     pub use crate::app::gateway_handle::{Circuit, CircuitState, GatewayHandle, GatewayStatus};
+    pub use crate::app::log_start::LogStart;
     pub use crate::app::queues::{QueueStatus, Queues, WaitingMessage};
     pub use crate::app::rehearsal::Rehearsal;
     pub use crate::app::republish::RepublishError;
-    pub use crate::app::reset_policy::{PolicyPosition, ResetPolicyError};
+    pub use crate::app::reset_policy::ResetPolicyError;
     pub use crate::app::stuck_instances::StuckInstance;
     pub use crate::app::unknown_messages::UnknownMessage;
     pub use crate::metrics::{MetricDescription, MetricKind, descriptions as metrics};

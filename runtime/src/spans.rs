@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
+use crate::instance::receive::InboundMessage;
 use crate::worker::bus::envelope::commands_topic;
 use crate::worker::queued_message::category_of;
 
@@ -35,6 +36,8 @@ pub(crate) fn send(command: &str, stream: &StreamId, traceparent: Option<&str>) 
         otel.kind = "internal",
         otel.status_code = Empty,
         "error.type" = Empty,
+        "messaging.message.id" = Empty,
+        "messaging.message.conversation_id" = Empty,
     );
     let trace = |traceparent: &str| traceparent.get(3..35).map(str::to_owned);
     if let Some(given) = traceparent.filter(|_| !span.is_disabled()) {
@@ -46,8 +49,18 @@ pub(crate) fn send(command: &str, stream: &StreamId, traceparent: Option<&str>) 
     span
 }
 
+/// Records the ids of a sent command and of its workflow.
+pub(crate) fn sent(span: &Span, metadata: &Metadata) {
+    if !span.is_disabled() {
+        let Metadata { causation_id, correlation_id, .. } = metadata;
+        span.record("messaging.message.id", tracing::field::display(causation_id));
+        span.record("messaging.message.conversation_id", tracing::field::display(correlation_id));
+    }
+}
+
 /// The handling of a delivered message by an instance.
-pub(crate) fn process(command: &str, stream: &StreamId, metadata: &Metadata) -> Span {
+pub(crate) fn process(command: &str, message: &InboundMessage) -> Span {
+    let InboundMessage { stream, id, metadata, .. } = message;
     info_span!(
         "process",
         command,
@@ -60,6 +73,7 @@ pub(crate) fn process(command: &str, stream: &StreamId, metadata: &Metadata) -> 
         "messaging.operation.name" = "process",
         "messaging.operation.type" = "process",
         "messaging.destination.name" = stream.category(),
+        "messaging.message.id" = %id.0,
         "messaging.message.conversation_id" = %metadata.correlation_id,
     )
 }

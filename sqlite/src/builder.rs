@@ -116,8 +116,9 @@ impl SqliteEventStoreBuilder {
     }
 
     /// Decides which log a copied file contains, where [`open`](Self::open) would return
-    /// [`ConnectError::Copied`]; elsewhere it has no effect. Meant for one start, by hand: a
-    /// program that always sets it adopts every copy.
+    /// [`ConnectError::Copied`]; elsewhere only
+    /// [`Adoption::UndetectedCopy`] has an effect. Meant for one start, by hand: a program that
+    /// always sets it adopts every copy.
     pub fn adopt(mut self, adoption: Adoption) -> Self {
         self.adopt = Some(adoption);
         self

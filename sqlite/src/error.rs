@@ -87,8 +87,9 @@ pub enum ConnectError {
     /// [`adopt(Adoption::Copy)`]: crate::SqliteEventStoreBuilder::adopt
     #[error(
         "`{}` is a copy: its log is at home in another file ({home}, this is {here}). Open it once \
-         with adopt(Adoption::Successor) if the log goes on here, or with adopt(Adoption::Copy) if \
-         this is to be a log of its own",
+         with adopt(Adoption::Successor), or run `composable adopt successor`, if the log goes on \
+         here; with adopt(Adoption::Copy), or `composable adopt copy`, if this is to be a log of its \
+         own",
         path.display()
     )]
     Copied {

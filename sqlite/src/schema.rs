@@ -211,7 +211,7 @@ async fn settle_home(
     let home: Option<String> =
         sqlx::query_scalar("select home from log").fetch_one(&mut *connection).await?;
     let (Some(home), Some(here)) = (home, home_of(wanted.path)) else { return Ok(()) };
-    if home == here {
+    if home == here && wanted.adopt != Some(Adoption::UndetectedCopy) {
         return Ok(());
     }
     let Some(adoption) = wanted.adopt else {
@@ -221,7 +221,7 @@ async fn settle_home(
     let mut transaction = connection.begin_with("begin immediate").await?;
     let adopt = "update log set home = ? where home = ?";
     let adopted = sqlx::query(adopt).bind(here).bind(home).execute(&mut *transaction).await?;
-    if adopted.rows_affected() > 0 && adoption == Adoption::Copy {
+    if adopted.rows_affected() > 0 && adoption.is_copy() {
         become_another(&mut transaction).await?;
     }
     transaction.commit().await?;
@@ -242,7 +242,8 @@ async fn become_another(connection: &mut SqliteConnection) -> Result<(), sqlx::E
         .execute("delete from members; delete from processes; update leases set holder = null")
         .await?;
     sqlx::query(
-        "update checkpoints set name = ? || substr(name, 37) where substr(name, 1, 37) = ? || '-'",
+        "update checkpoints set name = 'bus/' || ? || substr(name, 41) \
+         where substr(name, 1, 41) = 'bus/' || ? || '-'",
     )
     .bind(new.to_string())
     .bind(old.to_string())

@@ -41,9 +41,6 @@ async fn an_empty_file_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_a_copy_that_verifies() {
-    use composable_rust::sqlite::SqliteEventStore;
-    use composable_rust::store::Adoption;
-
     let fixture = Fixture::new().await;
     let copy = fixture.path("copy.db");
     let copy = copy.to_str().unwrap();
@@ -55,9 +52,28 @@ async fn a_backup_is_a_copy_that_verifies() {
     let url = format!("sqlite:{copy}");
     let output = composable(&["--store", &url, "verify"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    drop(SqliteEventStore::builder(copy).adopt(Adoption::Successor).open().await.unwrap());
+    let adopt = |args: &[&str]| {
+        let output = composable(&[&["--store", &url, "adopt"], args].concat());
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, shown) = adopt(&["successor", "--dry-run"]);
+    assert_eq!((code, &*shown), (0, "would continue the log here\n"));
+    let (code, shown) = adopt(&["successor"]);
+    assert_eq!(code, 5, "{shown}");
+    let (code, shown) = adopt(&["successor", "--yes", "--reason", "restored"]);
+    assert_eq!(code, 0, "{shown}");
+    let (code, shown) = adopt(&["copy", "--yes", "--json"]);
+    assert_eq!((code, &*shown.split_whitespace().collect::<String>()), (0, "{\"adopted\":false}"));
     let output = composable(&["--store", &url, "verify"]);
     assert!(text(&output.stdout).contains("no problems"), "{}", text(&output.stderr));
+    let output = composable(&["--store", &url, "audit"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("adopt") && shown.contains("restored"), "{shown}");
+    // A copy that the store cannot know of.
+    let (code, shown) = adopt(&["copy", "--undetected", "--yes"]);
+    assert!(code == 0 && shown.contains("which is paused"), "{shown}");
+    let (code, shown) = adopt(&["successor", "--undetected", "--yes"]);
+    assert_eq!(code, 2, "{shown}");
 }
 
 #[test]

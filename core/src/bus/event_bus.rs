@@ -83,6 +83,34 @@ pub struct GroupOffset {
     pub published_at: Option<Timestamp>,
 }
 
+/// A topic that a group reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupTopic {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// `true` if the topic belongs to others: see
+    /// [`subscribe_external`](EventBus::subscribe_external).
+    pub is_external: bool,
+}
+
+/// The position of a group in one partition of a topic, and what the partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupPartition {
+    /// The partition.
+    pub partition: i32,
+    /// The offset of the group's next message; `None` if the bus has no position of the group.
+    pub next: Option<i64>,
+    /// The offset of the oldest message that the bus still has.
+    pub first: i64,
+    /// The offset after the newest message.
+    pub end: i64,
+    /// The offset of the first message that was published at the requested time or later: `end` if
+    /// there is none, `None` if no time was requested.
+    pub since: Option<i64>,
+}
+
 /// The state of a topic or of one of its partitions, for a group's subscribers in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicStatus {
@@ -302,6 +330,38 @@ pub trait EventBus: Send + Sync + 'static {
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
         let _ = (group, topic);
         None
+    }
+
+    /// Returns the positions of a group in the partitions of a topic, in order, and the offsets of
+    /// the messages that were published since a time. Empty if there is no such topic. Default: an
+    /// error, for a bus that does not know.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the bus cannot be asked. Retry.
+    fn group_partitions(
+        &self,
+        of: &GroupTopic,
+        since: Option<Timestamp>,
+    ) -> impl Future<Output = Result<Vec<GroupPartition>, BusError>> + Send {
+        let _ = (of, since);
+        std::future::ready(Err(BusError::new("this bus does not know the positions of groups")))
+    }
+
+    /// Moves a group without members: each offset is that of its next message in the partition.
+    /// Default: an error, for a bus that cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: the group has members, or the bus is unavailable; some partitions may have
+    /// been moved. Have the members leave, and retry.
+    fn move_group(
+        &self,
+        of: &GroupTopic,
+        to: &[TopicOffset],
+    ) -> impl Future<Output = Result<(), BusError>> + Send {
+        let _ = (of, to);
+        std::future::ready(Err(BusError::new("this bus cannot move groups")))
     }
 
     /// Opens the publisher of this name and fences earlier holders.

@@ -8,8 +8,8 @@ use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 
 use crate::Timestamp;
 use crate::bus::{
-    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, PublishError, Publisher,
-    PublisherName, ResumePosition, TopicOffset, TopicStatus,
+    BusError, BusMessage, BusRecord, Delivery, EventBus, GroupOffset, GroupPartition, GroupTopic,
+    PublishError, Publisher, PublisherName, ResumePosition, TopicOffset, TopicStatus,
 };
 
 /// An [`EventBus`] whose type is erased: what an app holds. Cheap to clone.
@@ -48,6 +48,16 @@ trait DynEventBus: Send + Sync {
     ) -> BoxFuture<'a, Result<Deliveries, BusError>>;
     fn topic_status(&self, group: &str) -> Vec<TopicStatus>;
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16>;
+    fn group_partitions<'a>(
+        &'a self,
+        of: &'a GroupTopic,
+        since: Option<Timestamp>,
+    ) -> BoxFuture<'a, Result<Vec<GroupPartition>, BusError>>;
+    fn move_group<'a>(
+        &'a self,
+        of: &'a GroupTopic,
+        to: &'a [TopicOffset],
+    ) -> BoxFuture<'a, Result<(), BusError>>;
     fn publisher<'a>(
         &'a self,
         name: &'a PublisherName,
@@ -114,6 +124,22 @@ impl<B: EventBus> DynEventBus for B {
 
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
         EventBus::partition_count(self, group, topic)
+    }
+
+    fn group_partitions<'a>(
+        &'a self,
+        of: &'a GroupTopic,
+        since: Option<Timestamp>,
+    ) -> BoxFuture<'a, Result<Vec<GroupPartition>, BusError>> {
+        Box::pin(EventBus::group_partitions(self, of, since))
+    }
+
+    fn move_group<'a>(
+        &'a self,
+        of: &'a GroupTopic,
+        to: &'a [TopicOffset],
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(EventBus::move_group(self, of, to))
     }
 
     fn publisher<'a>(
@@ -207,6 +233,18 @@ impl EventBus for SharedEventBus {
 
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
         self.0.partition_count(group, topic)
+    }
+
+    async fn group_partitions(
+        &self,
+        of: &GroupTopic,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<GroupPartition>, BusError> {
+        self.0.group_partitions(of, since).await
+    }
+
+    async fn move_group(&self, of: &GroupTopic, to: &[TopicOffset]) -> Result<(), BusError> {
+        self.0.move_group(of, to).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<SharedPublisher, BusError> {

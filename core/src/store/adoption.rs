@@ -16,4 +16,15 @@ pub enum Adoption {
     /// queues until [`resume`](crate::queue::Leases::resume). Replies to requests that the log sent
     /// to other services before go to the original.
     Copy,
+    /// The same as [`Copy`](Self::Copy), also where the store takes the database for the log's own:
+    /// a physical copy of a PostgreSQL server has the identity of the original. Each adoption makes
+    /// another log of it, so it is meant for one start.
+    UndetectedCopy,
+}
+
+impl Adoption {
+    /// Returns `true` if the log becomes one of its own.
+    pub fn is_copy(self) -> bool {
+        self != Self::Successor
+    }
 }

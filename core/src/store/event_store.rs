@@ -34,6 +34,15 @@ impl LogInfo {
         Position::start_positions(self.partitions)
     }
 
+    /// Returns the id that a message of this log has on the bus.
+    ///
+    /// It is derived from the message's id here, so that a message that is published again has the
+    /// same, with the secret, so that no other service can predict and use it first.
+    pub fn id_on_bus(&self, message: Uuid) -> Uuid {
+        let code = self.secret.code("message id", &[message.as_bytes()]);
+        uuid::Builder::from_custom_bytes(code).into_uuid()
+    }
+
     /// Returns the partition of `stream`.
     pub fn partition_of(&self, stream: &StreamId) -> u16 {
         stream.partition(self.partitions)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use composable_rust::StoreUrl;
@@ -21,6 +21,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("SHOP_STORE", "sqlite:shop.db", "event store: sqlite:PATH or postgres://…"),
     ("SHOP_READ_MODEL", "the store", "database of the read model"),
     ("SHOP_BROKERS", "", "brokers, HOST:PORT,…; empty: all services use one store"),
+    ("SHOP_TOPIC_PREFIX", "", "beginning of the names of topics and groups at the brokers"),
     ("SHOP_LISTEN", "127.0.0.1:8080", "address of the HTTP server"),
     ("SHOP_STEP_SECONDS", "60", "time limit of a step of the fulfilment"),
     ("SHOP_DRAIN_SECONDS", "5", "time between the signal and the end of the listener"),
@@ -31,6 +32,7 @@ pub const VARIABLES: &[(&str, &str, &str)] = &[
     ("SHOP_PROVIDER_MILLIS", "20", "time that the simulated provider takes"),
     ("SHOP_PROVIDER_DECLINES", "5", "percentage of declined charges"),
     ("SHOP_PROVIDER_FAILURES", "0", "percentage of charges that are never answered"),
+    ("SHOP_PROVIDER_LEDGER", "", "file in which the simulated provider notes its requests"),
 ];
 
 /// A service.
@@ -69,6 +71,8 @@ pub struct Config {
     pub read_model: String,
     /// The brokers; `None` if all services use one store.
     pub brokers: Option<String>,
+    /// The beginning of the names of topics and groups at the brokers.
+    pub topic_prefix: String,
     /// The address of the HTTP server.
     pub listen: SocketAddr,
     /// The time limit of a step of the fulfilment.
@@ -172,6 +176,7 @@ impl Config {
             store,
             read_model: reader.take("SHOP_READ_MODEL").unwrap_or(store_text),
             brokers: reader.take("SHOP_BROKERS"),
+            topic_prefix: reader.take("SHOP_TOPIC_PREFIX").unwrap_or_default(),
             listen: reader.parse("SHOP_LISTEN", ([127, 0, 0, 1], 8080).into(), |text| {
                 text.parse().map_err(|_| format!("`{text}` is not an address such as 0.0.0.0:8080"))
             }),
@@ -185,6 +190,7 @@ impl Config {
                 latency: Duration::from_millis(reader.parse("SHOP_PROVIDER_MILLIS", 20, number)),
                 declined_percent: reader.percent("SHOP_PROVIDER_DECLINES", 5),
                 failing_percent: reader.percent("SHOP_PROVIDER_FAILURES", 0),
+                ledger: reader.take("SHOP_PROVIDER_LEDGER").map(PathBuf::from),
             },
         };
         if config.brokers.is_some() && config.services.len() > 1 {

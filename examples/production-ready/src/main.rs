@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use composable_rust::axum::{Health, serve};
 use composable_rust::shutdown_signal;
 use composable_rust::telemetry::{PrometheusMetrics, Telemetry};
-use composable_rust_cli::{Admin, Operations, operator};
+use composable_rust_cli::{Admin, Operations, StoreOperations, operator};
 use production_ready::config::{Config, VARIABLES};
 use production_ready::http::router;
 use production_ready::load::{self, Load, LoadArgs, generate};
@@ -44,6 +44,8 @@ enum Command {
     Variables,
     #[command(flatten)]
     Operations(Operations),
+    #[command(flatten)]
+    Store(StoreOperations),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +81,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (_, app) = shop.apps.first().context("no service is configured")?;
             return Ok(operations.run(&Admin::new(app, operator())).await);
         }
+        Command::Store(operations) => return Ok(operations.run(&config.store).await),
         Command::Serve => {
             println!("{config}");
             let telemetry = Telemetry::from_env("shop")?.log_writer(std::io::stderr).init()?;

@@ -1,5 +1,8 @@
 //! The payment aggregate, and the provider that it calls.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use composable_rust::prelude::*;
@@ -185,6 +188,18 @@ pub struct Provider {
     pub declined_percent: u8,
     /// The percentage of charges that the provider never answers.
     pub failing_percent: u8,
+    /// The file in which the provider notes the requests that it carries out: `charge KEY PAYMENT`
+    /// or `refund KEY PAYMENT`, a line each. As a real provider's books, it is no part of a backup.
+    pub ledger: Option<PathBuf>,
+}
+
+impl Provider {
+    fn note(&self, request: &str, key: &str, payment: &Id<Payment>) -> std::io::Result<()> {
+        let Some(path) = &self.ledger else { return Ok(()) };
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        // In one write, so that the lines of several processes are not mixed.
+        file.write_all(format!("{request} {key} {}\n", payment.as_str()).as_bytes())
+    }
 }
 
 /// The requests to the provider. It ignores a repeated request of the same key.
@@ -235,11 +250,17 @@ impl Gateway for Provider {
     async fn call(
         &self,
         request: ProviderRequest,
-        _key: &str,
+        key: &str,
     ) -> Result<ProviderResponse, CallError<ProviderFailure>> {
         tokio::time::sleep(self.latency).await;
+        let noted = |request, payment| {
+            self.note(request, key, payment).map_err(|error| CallError::Retry(Box::new(error)))
+        };
         match request {
-            ProviderRequest::Refund { .. } => Ok(ProviderResponse::Refunded),
+            ProviderRequest::Refund { payment } => {
+                noted("refund", &payment)?;
+                Ok(ProviderResponse::Refunded)
+            }
             ProviderRequest::Charge { payment, .. } => {
                 let draw = xxh3_64(payment.as_str().as_bytes()) % 100;
                 let declined = u64::from(self.declined_percent);
@@ -248,6 +269,7 @@ impl Gateway for Provider {
                 } else if draw < declined + u64::from(self.failing_percent) {
                     Err(CallError::Retry(Box::new(Unavailable)))
                 } else {
+                    noted("charge", &payment)?;
                     Ok(ProviderResponse::Charged)
                 }
             }

@@ -42,7 +42,7 @@ impl Shop {
         let overview =
             if has_orders { Some(overview::open(&config.read_model).await?) } else { None };
         let bus = match &config.brokers {
-            Some(brokers) => Some(open_bus(brokers).await?),
+            Some(brokers) => Some(open_bus(brokers, &config.topic_prefix).await?),
             None => None,
         };
         let app = app(store, bus, &config.services, overview.clone(), config).build()?;
@@ -103,9 +103,10 @@ async fn open_store(url: &StoreUrl, migrate: bool) -> anyhow::Result<SharedEvent
     store.with_context(|| format!("cannot open the store {url}"))
 }
 
-async fn open_bus(brokers: &str) -> anyhow::Result<SharedEventBus> {
-    let bus = RedpandaEventBus::builder(brokers).client_id("production-ready").connect().await;
-    let bus = bus.with_context(|| format!("cannot connect to the brokers {brokers}"))?;
+async fn open_bus(brokers: &str, prefix: &str) -> anyhow::Result<SharedEventBus> {
+    let bus = RedpandaEventBus::builder(brokers).client_id("production-ready").topic_prefix(prefix);
+    let bus =
+        bus.connect().await.with_context(|| format!("cannot connect to the brokers {brokers}"))?;
     Ok(SharedEventBus::new(bus))
 }
 

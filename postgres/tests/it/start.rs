@@ -216,7 +216,7 @@ async fn a_copied_database_is_rejected_until_it_is_adopted() {
     let store = database.store(2).await;
     commit(&store, &append("a-1", ExpectedVersion::Any, &[1])).await;
     let read = Checkpoint { partition: 0, offset: 7, event_id: None };
-    let name = format!("{}-commands/back-commands", store.log().id);
+    let name = format!("bus/{}-commands/back-commands", store.log().id);
     store.save_checkpoints(&name, std::slice::from_ref(&read)).await.unwrap();
     let log = store.log();
     drop(store);
@@ -235,18 +235,22 @@ async fn a_copied_database_is_rejected_until_it_is_adopted() {
     let refused = copy.clone().connect().await;
     let own = copy.clone().adopt(Adoption::Copy).connect().await.unwrap();
     let offset = {
-        let name = format!("{}-commands/back-commands", own.log().id);
+        let name = format!("bus/{}-commands/back-commands", own.log().id);
         own.load_checkpoints(&name).await.unwrap().first().map(|checkpoint| checkpoint.offset)
     };
     let paused = [own.load_leases(&[]).await.unwrap().is_log_paused(), {
         own.resume(Pause::LOG).await.unwrap();
         own.load_leases(&[]).await.unwrap().is_log_paused()
     }];
-    let (own_log, again) = (own.log(), copy.connect().await.unwrap().log());
+    let (own_log, again) = (own.log(), copy.clone().connect().await.unwrap().log());
+    // A physical copy has the identity of the original.
+    let undetected = copy.adopt(Adoption::UndetectedCopy).connect().await.unwrap();
+    let undetected_log = undetected.log();
+    let undetected_paused = undetected.load_leases(&[]).await.unwrap().is_log_paused();
     let successor = moved.adopt(Adoption::Successor).connect().await.unwrap();
     let (moved_log, moved_paused) =
         (successor.log(), successor.load_leases(&[]).await.unwrap().is_log_paused());
-    drop((own, successor));
+    drop((own, undetected, successor));
     for copy in &copies {
         connection.execute(format!("drop database {copy} with (force)").as_str()).await.unwrap();
     }
@@ -254,6 +258,8 @@ async fn a_copied_database_is_rejected_until_it_is_adopted() {
     assert_ne!(own_log.id, log.id);
     assert_ne!(own_log.secret, log.secret);
     assert_eq!((own_log, offset, paused), (again, Some(7), [true, false]));
+    assert_ne!(undetected_log.id, own_log.id);
+    assert!(undetected_paused);
     assert_eq!((moved_log, moved_paused), (log, false));
     assert_eq!(database.store(2).await.log(), log, "the original is at home");
 }

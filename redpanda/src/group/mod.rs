@@ -2,6 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod group_context;
+pub(crate) mod positions;
 pub(crate) mod progress;
 pub(crate) mod publisher_position;
 pub(crate) mod reader;

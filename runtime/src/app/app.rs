@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use composable_rust_core::bus::{GroupTopic, SharedEventBus};
 use composable_rust_core::codec::Codecs;
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::queue::{Leases as _, OutboxKind, Pause};
@@ -83,6 +84,16 @@ impl App {
     /// `true` if a policy of this name follows the log of this service.
     pub(crate) fn follows_log(&self, policy: &str) -> bool {
         self.0.workers.follows_log(policy, &self.0.registry)
+    }
+
+    /// The bus.
+    pub(crate) fn event_bus(&self) -> Option<&SharedEventBus> {
+        self.0.workers.bus.as_ref()
+    }
+
+    /// The consumers of this process by name, with the topics that they read.
+    pub(crate) fn consumed(&self) -> Vec<(String, GroupTopic)> {
+        self.0.workers.consumed(&self.0.shared, &self.0.registry)
     }
 
     pub(crate) fn shared(&self) -> &AppContext {

@@ -3,9 +3,11 @@
 #[expect(clippy::module_inception, reason = "the file has the name of its type, as all do")]
 pub(crate) mod app;
 pub(crate) mod builder;
+pub(crate) mod consumers;
 pub(crate) mod context;
 pub(crate) mod dead_letters;
 pub(crate) mod gateway_handle;
+pub(crate) mod log_start;
 pub(crate) mod program;
 pub(crate) mod queues;
 pub(crate) mod registry;

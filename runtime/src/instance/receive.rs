@@ -49,7 +49,7 @@ impl<A: Aggregate> AggregateRuntime<A> {
         // The content may be erased with the sender's stream.
         let Some((id, mut pending)) = self.accept(message)? else { return Ok(Delivered::Handled) };
         let name = pending.command.kind().name;
-        let span = spans::process(name, &message.stream, &message.metadata);
+        let span = spans::process(name, message);
         let traceparent = &mut pending.incoming.metadata.traceparent;
         *traceparent = spans::carried(&span, traceparent.take());
         let within = self.shared.settings.default_deadline;

@@ -142,6 +142,7 @@ impl<'a, A: Aggregate> SendCommand<'a, A> {
         let exclusive = self.unless_in_progress && self.key.is_some();
         let span = spans::send(self.command.kind().name, &id.stream(), self.traceparent.as_deref());
         let pending = self.pending(&span)?;
+        spans::sent(&span, &pending.incoming.metadata);
         let in_progress = if exclusive {
             let begun = shared.in_progress.begin(id.stream(), pending.message_id());
             Some(begun.ok_or(SendError::InProgress)?)

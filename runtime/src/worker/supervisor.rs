@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::bus::SharedEventBus;
+use composable_rust_core::bus::{GroupTopic, SharedEventBus};
 use composable_rust_core::environment::Clock;
 use composable_rust_core::message::ReplySource;
 use composable_rust_core::queue::{Leases as _, OutboxKind};
@@ -276,24 +276,55 @@ impl WorkerSet {
                 });
             }
         }
+        let (read, others) = self.commands_topics(&context.shared, registry);
+        let handler = CommandHandler {
+            context: Arc::clone(context),
+            bus: Arc::clone(bus),
+            names: registry.names().collect(),
+        };
+        let group = group(&context.shared, COMMANDS);
+        let (context, bus) = (Arc::clone(context), Arc::clone(bus));
+        let consumer = Consumer::new(context.clone(), bus, group, read, handler);
+        consume(consumer.with_once_read(others), &context, workers);
+    }
+
+    /// Returns the topics of commands and replies that are read, and those that are read if they
+    /// ever were.
+    fn commands_topics(
+        &self,
+        shared: &AppContext,
+        registry: &Registry,
+    ) -> (Vec<String>, Vec<String>) {
         let expects_replies = |name: &&str| {
             registry.replies(name).iter().any(|source| match source {
-                ReplySource::Target(target) => context.shared.remote.contains(target),
+                ReplySource::Target(target) => shared.remote.contains(target),
                 ReplySource::Gateway(_) => false,
             })
         };
         let is_read = |name: &&str| self.served.contains(name) || expects_replies(name);
         let (read, others): (Vec<_>, Vec<_>) = registry.names().partition(is_read);
         let topics = |names: Vec<&str>| names.into_iter().map(commands_topic).collect();
-        let handler = CommandHandler {
-            context: Arc::clone(context),
-            bus: Arc::clone(bus),
-            names: registry.names().collect(),
+        (topics(read), topics(others))
+    }
+
+    /// Returns the consumers by name, with the topics that they read.
+    pub(crate) fn consumed(
+        &self,
+        shared: &AppContext,
+        registry: &Registry,
+    ) -> Vec<(String, GroupTopic)> {
+        let mut found = Vec::new();
+        let mut add = |name: &str, topics: Vec<String>, is_external| {
+            found.extend(topics.into_iter().map(|topic| {
+                (name.to_owned(), GroupTopic { group: group(shared, name), topic, is_external })
+            }));
         };
-        let group = format!("{}-commands", context.shared.log.id);
-        let (context, bus) = (Arc::clone(context), Arc::clone(bus));
-        let consumer = Consumer::new(context.clone(), bus, group, topics(read), handler);
-        consume(consumer.with_once_read(topics(others)), &context, workers);
+        add(COMMANDS, self.commands_topics(shared, registry).0, false);
+        for policy in self.policies.iter().filter(|policy| followed(policy, registry).is_none()) {
+            let is_external = matches!(policy.source, PolicySource::Topic(_));
+            add(&policy.name, topics_of(policy), is_external);
+        }
+        found
     }
 }
 
@@ -366,14 +397,26 @@ fn start_policy(
         return;
     }
     let Some(bus) = bus else { return };
-    let topics = match &policy.source {
+    let handler = PolicyHandler { context: Arc::clone(context), policy: policy.clone() };
+    let group = group(&context.shared, &policy.name);
+    let (of, bus) = (Arc::clone(context), Arc::clone(bus));
+    consume(Consumer::new(of, bus, group, topics_of(policy), handler), context, workers);
+}
+
+/// The name of the consumer of commands and replies.
+const COMMANDS: &str = "commands";
+
+/// Returns the group of a consumer.
+fn group(shared: &AppContext, consumer: &str) -> String {
+    format!("{}-{consumer}", shared.log.id)
+}
+
+/// Returns the topics that a policy reads.
+fn topics_of(policy: &RegisteredPolicy) -> Vec<String> {
+    match &policy.source {
         PolicySource::Topic(topic) => vec![topic.clone()],
         PolicySource::Events(names) => names.iter().map(|name| events_topic(name)).collect(),
-    };
-    let handler = PolicyHandler { context: Arc::clone(context), policy: policy.clone() };
-    let group = format!("{}-{}", context.shared.log.id, policy.name);
-    let (of, bus) = (Arc::clone(context), Arc::clone(bus));
-    consume(Consumer::new(of, bus, group, topics, handler), context, workers);
+    }
 }
 
 /// Returns the aggregate types whose events a policy follows in this service's log.

@@ -13,7 +13,7 @@ async fn copied(folder: &Path) -> (SqliteEventStore, std::path::PathBuf) {
     let (path, copy) = (folder.join("log.db"), folder.join("copy.db"));
     let store = SqliteEventStore::open(&path).await.unwrap();
     commit(&store, &append("1", ExpectedVersion::EMPTY, 1)).await;
-    let read = format!("{}-commands/back-commands", store.log().id);
+    let read = format!("bus/{}-commands/back-commands", store.log().id);
     let checkpoint = Checkpoint { partition: 0, offset: 7, event_id: None };
     for name in [&*read, "follow/policy"] {
         store.save_checkpoints(name, std::slice::from_ref(&checkpoint)).await.unwrap();
@@ -61,7 +61,7 @@ async fn an_adopted_copy_is_a_paused_log_of_its_own() {
     assert_eq!(load(&adopted, "1").await, load(&store, "1").await);
     assert!(adopted.load_leases(&[]).await.unwrap().is_log_paused());
     let offset = async |name: String| adopted.load_checkpoints(&name).await.unwrap()[0].offset;
-    assert_eq!(offset(format!("{}-commands/back-commands", adopted.log().id)).await, 7);
+    assert_eq!(offset(format!("bus/{}-commands/back-commands", adopted.log().id)).await, 7);
     assert_eq!(offset("follow/policy".to_owned()).await, 7);
     // A second adoption changes nothing.
     let log = adopted.log();
@@ -70,4 +70,10 @@ async fn an_adopted_copy_is_a_paused_log_of_its_own() {
     let again = SqliteEventStore::builder(&copy).adopt(Adoption::Copy).open().await.unwrap();
     assert_eq!(again.log(), log);
     assert!(!again.load_leases(&[]).await.unwrap().is_log_paused());
+    drop(again);
+    // Unless it is a copy that the store cannot know.
+    let undetected = SqliteEventStore::builder(&copy).adopt(Adoption::UndetectedCopy);
+    let undetected = undetected.open().await.unwrap();
+    assert_ne!(undetected.log().id, log.id);
+    assert!(undetected.load_leases(&[]).await.unwrap().is_log_paused());
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use composable_rust_core::Timestamp;
 use composable_rust_core::bus::is_topic_name;
 use composable_rust_core::bus::{
-    BusError, BusMessage, BusRecord, EventBus, GroupOffset, PublishError, PublisherName,
-    TopicStatus,
+    BusError, BusMessage, BusRecord, EventBus, GroupOffset, GroupPartition, GroupTopic,
+    PublishError, PublisherName, TopicOffset, TopicStatus,
 };
 use composable_rust_core::environment::Clock;
 
@@ -275,6 +276,36 @@ impl EventBus for InMemoryEventBus {
     fn partition_count(&self, _group: &str, topic: &str) -> Option<u16> {
         let partitions = self.locked().topics.get(topic)?.partitions();
         u16::try_from(partitions).ok()
+    }
+
+    async fn group_partitions(
+        &self,
+        of: &GroupTopic,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<GroupPartition>, BusError> {
+        let state = self.locked();
+        let Some(topic) = state.topics.get(&of.topic) else { return Ok(Vec::new()) };
+        let group = state.groups.get(&of.group);
+        let of_partition = |partition| GroupPartition {
+            partition,
+            next: group.and_then(|group| group.next_offset(&of.topic, partition)),
+            first: 0,
+            end: topic.end(partition),
+            since: since.map(|time| topic.first_since(partition, time)),
+        };
+        Ok((0..topic.partitions()).map(of_partition).collect())
+    }
+
+    async fn move_group(&self, of: &GroupTopic, to: &[TopicOffset]) -> Result<(), BusError> {
+        self.change(|state| {
+            let partitions = state.topic(&of.topic).partitions();
+            let group = state.groups.entry(of.group.clone()).or_default();
+            if group.members() > 0 {
+                return Err(BusError::new(format!("the group `{}` has members", of.group)));
+            }
+            group.move_to(&of.topic, partitions, to);
+            Ok(())
+        })
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<InMemoryPublisher, BusError> {

@@ -94,6 +94,26 @@ impl Group {
         }
     }
 
+    /// Returns the offset of the next message of a partition; `None` if the group never read the
+    /// topic.
+    pub(super) fn next_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        let partition = usize::try_from(partition).ok()?;
+        self.topics.get(topic)?.get(partition).map(|progress| progress.stored)
+    }
+
+    /// Moves the group, which has no members, in some of a topic's partitions.
+    pub(super) fn move_to(&mut self, topic: &str, partitions: i32, to: &[TopicOffset]) {
+        let new = || (0..partitions).map(|_| PartitionProgress::default()).collect();
+        let of_topic = self.topics.entry(topic.to_owned()).or_insert_with(new);
+        for at in to {
+            let partition = usize::try_from(at.partition).ok();
+            if let Some(progress) = partition.and_then(|partition| of_topic.get_mut(partition)) {
+                progress.stored = at.offset;
+                progress.change_hands(None);
+            }
+        }
+    }
+
     /// Adds partitions to a topic.
     pub(super) fn raise(&mut self, topic: &str, count: usize) {
         if let Some(partitions) = self.topics.get_mut(topic) {

@@ -144,6 +144,17 @@ impl Topic {
         Some(&self.messages.get(at)?.1)
     }
 
+    /// The offset of the first message of a partition that was published at a time or later; the
+    /// end if there is none.
+    pub(super) fn first_since(&self, partition: i32, time: Timestamp) -> i64 {
+        let mut offsets = 0..self.end(partition);
+        let is_since = |offset: &i64| {
+            let message = self.message(TopicOffset { partition, offset: *offset });
+            message.and_then(|message| message.at).is_some_and(|at| at >= time)
+        };
+        offsets.find(is_since).unwrap_or(self.end(partition))
+    }
+
     /// The offset of the next message of a partition.
     pub(super) fn end(&self, partition: i32) -> i64 {
         let count = self.offsets.get(index(partition)).map_or(0, Vec::len);

@@ -33,6 +33,7 @@ macro_rules! __bus_conformance_cases {
                 members_share_the_keys_of_a_topic,
                 a_waiting_member_receives_new_messages,
                 a_group_reports_the_status_of_its_topics,
+                a_group_without_members_is_moved,
             }
             redelivery {
                 redelivery_starts_at_the_lowest_unacknowledged,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use composable_rust_core::bus::{
-    Delivery as _, EventBus as _, GroupOffset, TopicOffset, TopicState, TopicStatus,
+    Delivery as _, EventBus as _, GroupOffset, GroupPartition, GroupTopic, TopicOffset, TopicState,
+    TopicStatus,
 };
 
 use super::subject::{BusUnderTest, Member, acknowledge, by_key, numbers, places, text, texts};
@@ -204,4 +205,37 @@ pub(super) async fn a_group_reports_the_status_of_its_topics(on: BusUnderTest) {
     let count = on.bus.partition_count(&group, &topic);
     assert!(count.is_none_or(|count| partition < i32::from(count)), "{partition} of {count:?}");
     assert_eq!(on.bus.topic_status(&on.group("others")), []);
+}
+
+pub(super) async fn a_group_without_members_is_moved(on: BusUnderTest) {
+    on.publish(on.numbered("k", 0, 6)).await;
+    let mut reader = on.join("readers").await;
+    let taken = reader.take(6).await;
+    let at = taken[0].offset();
+    acknowledge(taken).await;
+    let of =
+        GroupTopic { group: on.group("readers"), topic: on.topic("things"), is_external: false };
+    let back = TopicOffset { offset: at.offset + 4, ..at };
+    let other = on.another_process().await;
+    other.bus.move_group(&of, &[back]).await.expect_err("the group has a member");
+    drop(reader);
+    let mut moved = other.bus.move_group(&of, &[back]).await;
+    for _ in 0..300 {
+        // A broker notices after a moment that the member has left.
+        if moved.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        moved = other.bus.move_group(&of, &[back]).await;
+    }
+    moved.expect("the group has no members");
+    let partitions = other.bus.group_partitions(&of, None).await.expect("the positions are read");
+    let found = partitions.iter().find(|of| of.partition == at.partition);
+    let GroupPartition { next, first, end, since, .. } = *found.expect("the partition is there");
+    assert_eq!((next, first, since), (Some(back.offset), at.offset, None));
+    assert!(end >= at.offset + 6, "{end}");
+    assert_eq!(texts(&other.join("readers").await.take(2).await), numbers(4, 6));
+
+    let missing = GroupTopic { topic: on.topic("missing"), ..of };
+    assert_eq!(on.bus.group_partitions(&missing, None).await.expect("it is read"), []);
 }

@@ -1,99 +1,13 @@
 //! The alerts, fired by breaking the running shop and cleared by mending it, in a real Prometheus.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// The time within which an alert fires or clears: the gauges of queues are set every 15 seconds.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Returns the body of a response; `None` if the server is not up.
-fn request(addr: SocketAddr, line: &str, body: &str) -> Option<String> {
-    request_with(addr, line, "", body)
-}
-
-fn request_with(addr: SocketAddr, line: &str, header: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(addr).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let length = body.len();
-    let request = format!(
-        "{line} HTTP/1.0\r\nHost: {addr}\r\nContent-Type: application/json\r\n{header}\
-         Content-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response).ok()?;
-    response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
-}
-
-fn until(what: &str, mut check: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !check() {
-        assert!(started.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-struct Shop {
-    store: String,
-    addr: SocketAddr,
-    process: Option<Running>,
-}
-
-impl Shop {
-    fn start(&mut self, variables: &[(&str, &str)]) {
-        self.process = None;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_production-ready"));
-        command
-            .arg("serve")
-            .env("SHOP_STORE", &self.store)
-            .env("SHOP_LISTEN", self.addr.to_string())
-            .env("SHOP_PROVIDER_MILLIS", "1")
-            .env("SHOP_PROVIDER_DECLINES", "0")
-            .env("RUST_LOG", "error")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::null());
-        self.process = Some(Running(command.spawn().unwrap()));
-        until("the shop is live", || request(self.addr, "GET /live", "").is_some());
-    }
-
-    fn place(&self, orders: std::ops::Range<u32>) {
-        for n in orders {
-            let body = r#"{"customer":"ann","sku":"lamp","units":1,"cents":100}"#;
-            let key = format!("Idempotency-Key: \"{n}\"\r\n");
-            let placed = request_with(self.addr, &format!("POST /orders/{n}/place"), &key, body);
-            let placed = placed.unwrap_or_default();
-            assert!(placed.contains("\"version\":1"), "order {n}: {placed}");
-        }
-    }
-
-    /// Runs an operator's command on the store.
-    fn operate(&self, args: &[&str]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_production-ready"));
-        command.args(args).env("SHOP_STORE", &self.store).env("RUST_LOG", "error");
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
+use crate::support::{Running, ShopProcess, free_address, request, until};
 
 struct Prometheus {
     addr: SocketAddr,
@@ -176,7 +90,7 @@ fn alerts_fire_while_the_shop_is_broken_and_clear_when_it_is_mended() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("shop.db");
     let store = format!("sqlite:{}", database.display());
-    let mut shop = Shop { store, addr: free_address(), process: None };
+    let mut shop = ShopProcess::new(&[("SHOP_STORE", &store)]);
     let prometheus = Prometheus::start(&program, folder.path(), shop.addr);
 
     // No process runs the payments.

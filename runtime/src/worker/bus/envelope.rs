@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::app::unknown_messages::NewerCode;
 use crate::instance::effects::{MAX_RETURN_ADDRESSES, metadata_json};
-use crate::worker::bus::seal::{id_on_bus, seal, verified};
+use crate::worker::bus::seal::{seal, verified};
 use crate::worker::cloud_event::{events_topic, log_of, named, source_of};
 use crate::worker::external_record::{ExternalRecord, late_of, rejected_of};
 use crate::worker::outcome::Failure;
@@ -82,7 +82,7 @@ struct OutgoingEnvelope {
 /// Returns the headers for other services: they must know the services to which replies go, and
 /// send back the proof that this service has sent the request.
 fn leaving(log: &LogInfo, sender: &StreamId, row: &NewOutboxRow) -> OutgoingEnvelope {
-    let (id, source) = (id_on_bus(log, row.id), log.id);
+    let (id, source) = (log.id_on_bus(row.id), log.id);
     let mut leaving =
         OutgoingEnvelope { id, source, sender: sender.to_string(), metadata: String::new() };
     let Ok(mut metadata) = serde_json::from_str::<Metadata>(&row.metadata) else {

@@ -324,15 +324,17 @@ impl Relay {
         Ok(batch)
     }
 
-    /// Moves the position at the broker to before the first event.
-    async fn rewind(&self, held: &HeldLease) -> Result<(), Failure> {
-        let partition = held.lease.partition;
+    /// Moves the position at the broker to that of a checkpoint.
+    async fn rewind(&self, held: &HeldLease, to: Checkpoint) -> Result<(), Failure> {
+        let Checkpoint { partition, offset, .. } = to;
+        let event_id = compare_with_log(self.context.store(), &to).await?;
         let (slot, mut publisher) = self.open_exclusive(held).await?;
-        let start = ResumePosition { offset: 0, event_id: None };
+        let start = ResumePosition { offset, event_id };
         let rewound = publisher.publish_batch(Vec::new(), Some(start)).await;
         rewound.map_err(|error| failure_of(&error))?;
-        tracing::info!(relay = self.name, partition, "publishing the log from its start again");
-        self.put_back(OpenPublisher { publisher, published: 0, used: self.context.now(), slot });
+        tracing::info!(relay = self.name, partition, offset, "publishing the log again");
+        let used = self.context.now();
+        self.put_back(OpenPublisher { publisher, published: offset, used, slot });
         Ok(())
     }
 }
@@ -429,9 +431,9 @@ impl LogHandler for Relay {
         stored: Option<Checkpoint>,
     ) -> Result<(), Failure> {
         let partition = held.lease.partition;
-        // Only a checkpoint that was rewound is at the start.
-        if stored.is_some_and(|stored| stored.offset == 0) {
-            self.rewind(held).await?;
+        // Only a checkpoint that was rewound has no event.
+        if let Some(rewound) = stored.filter(|stored| stored.event_id.is_none()) {
+            self.rewind(held, rewound).await?;
         }
         Ok(self.parked.load(&self.context, partition).await?)
     }

@@ -11,15 +11,6 @@ use composable_rust_core::{Metadata, StreamId};
 use uuid::Uuid;
 
 const ADDRESS: &str = "return address";
-const MESSAGE: &str = "message id";
-
-/// Returns the id of a message on the bus. It is derived from the row's id, so that a message that
-/// is published again has the same, with a secret, so that no other service can predict and use it
-/// first.
-pub(crate) fn id_on_bus(log: &LogInfo, row: Uuid) -> Uuid {
-    let code = log.secret.code(MESSAGE, &[row.as_bytes()]);
-    uuid::Builder::from_custom_bytes(code).into_uuid()
-}
 
 /// Seals the nearest return address of the request `message`, which belongs to this service.
 pub(crate) fn seal(log: &LogInfo, message: Uuid, metadata: &mut Metadata) {

@@ -1,6 +1,7 @@
 //! Policies: from events of the log and of topics to commands.
 
 use composable_rust_core::codec::EncodedMessage;
+use composable_rust_core::environment::Clock as _;
 use composable_rust_core::event::NewEvent;
 use composable_rust_core::prelude::*;
 use composable_rust_core::queue::{DeadLetterDecision, OutboxKind};
@@ -269,7 +270,7 @@ async fn old_and_new_code_together_handle_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
     use composable_rust_core::queue::{Checkpoint, Checkpoints as _};
-    use composable_rust_runtime::operations::{PolicyPosition, ResetPolicyError};
+    use composable_rust_runtime::operations::{LogStart, ResetPolicyError};
     let world = World::new();
     let app = world.builder(world.memory.clone()).build().unwrap();
     tell_to(&app, "a", Act::Note(1)).await;
@@ -278,22 +279,29 @@ async fn a_policy_stopped_by_a_rewound_log_resumes_where_set() {
         world.memory.rewind("follow/copy", ahead).await.unwrap();
     }
     let app = started(copying(world.builder(world.memory.clone())));
+    tokio::time::sleep(millis(1_000)).await;
+    let second = world.clock.now();
     tell_to(&app, "a", Act::Note(2)).await;
     world.quiet().await;
     assert!(log(&app, "a-copy").await.is_empty(), "a parked event is not retried by itself");
 
-    let unknown = app.reset_policy("nothing", PolicyPosition::End).await.unwrap_err();
+    let unknown = app.reset_policy("nothing", LogStart::End).await.unwrap_err();
     assert!(matches!(unknown, ResetPolicyError::Unknown(name) if name == "nothing"));
-    app.reset_policy("copy", PolicyPosition::End).await.unwrap();
+    app.reset_policy("copy", LogStart::End).await.unwrap();
     tell_to(&app, "a", Act::Note(3)).await;
     heard(&app, "a-copy", "note 3").await;
     world.quiet().await;
     assert_eq!(log(&app, "a-copy").await, ["note 3"]);
 
-    app.reset_policy("copy", PolicyPosition::Beginning).await.unwrap();
+    app.reset_policy("copy", LogStart::Since(second)).await.unwrap();
     heard(&app, "a-copy", "note 2").await;
     world.quiet().await;
-    assert_eq!(log(&app, "a-copy").await, ["note 3", "note 1", "note 2"], "each once");
+    assert_eq!(log(&app, "a-copy").await, ["note 3", "note 2"], "from the time on");
+
+    app.reset_policy("copy", LogStart::Beginning).await.unwrap();
+    heard(&app, "a-copy", "note 1").await;
+    world.quiet().await;
+    assert_eq!(log(&app, "a-copy").await, ["note 3", "note 2", "note 1"], "each once");
 }
 
 /// An unregistered command in a policy's result is the policy's failure, and stops only its stream.

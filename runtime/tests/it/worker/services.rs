@@ -1,5 +1,6 @@
 //! Two services, each with its own store, joined by a bus.
 
+mod consumers;
 mod erasure;
 mod exchange;
 mod forged_messages;
@@ -17,9 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use composable_rust_core::Timestamp;
 use composable_rust_core::bus::{
-    BusError, BusMessage, EventBus, GroupOffset, PublishError, Publisher, PublisherName,
-    ResumePosition, TopicStatus,
+    BusError, BusMessage, EventBus, GroupOffset, GroupPartition, GroupTopic, PublishError,
+    Publisher, PublisherName, ResumePosition, TopicOffset, TopicStatus,
 };
 use composable_rust_core::codec::Format;
 use composable_rust_core::prelude::*;
@@ -286,6 +288,20 @@ impl EventBus for Line {
 
     fn partition_count(&self, group: &str, topic: &str) -> Option<u16> {
         self.bus.partition_count(group, topic)
+    }
+
+    async fn group_partitions(
+        &self,
+        of: &GroupTopic,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<GroupPartition>, BusError> {
+        self.check()?;
+        self.bus.group_partitions(of, since).await
+    }
+
+    async fn move_group(&self, of: &GroupTopic, to: &[TopicOffset]) -> Result<(), BusError> {
+        self.check()?;
+        self.bus.move_group(of, to).await
     }
 
     async fn publisher(&self, name: &PublisherName) -> Result<LinePublisher, BusError> {

@@ -1,6 +1,7 @@
 //! Each topic of events has its own relay.
 
 use super::*;
+use composable_rust_core::environment::Clock as _;
 
 /// An app of this world with both types.
 fn both(world: &World, line: &Line) -> AppBuilder {
@@ -97,7 +98,7 @@ async fn a_large_backlog_is_published_in_smaller_batches() {
 
 #[tokio::test(start_paused = true)]
 async fn a_topic_can_be_republished() {
-    use composable_rust_runtime::operations::RepublishError;
+    use composable_rust_runtime::operations::{LogStart, RepublishError};
     let (line, world) = (Line::new(), world_of(1));
     let app = both(&world, &line).publish::<Front>(Format::Json).publish::<Back>(Format::Json);
     let app = started(app);
@@ -106,15 +107,15 @@ async fn a_topic_can_be_republished() {
     }
     published(&line, "front-events", 20).await;
     published(&line, "back-events", 20).await;
-    let unknown = app.republish("nothing").await.unwrap_err();
+    let unknown = app.republish("nothing", LogStart::Beginning).await.unwrap_err();
     assert!(matches!(unknown, RepublishError::NotPublished(topic) if topic == "nothing"));
-    app.republish("front-events").await.unwrap();
+    app.republish("front-events", LogStart::Beginning).await.unwrap();
     let front = async || line.bus.messages("front-events").len() >= 40;
     eventually("each comes again", front).await;
     send(&app, "1", Errand::Note(20)).await;
     // The same holds where the process that published it is replaced at once.
     eventually("and once only", async || line.bus.messages("front-events").len() == 41).await;
-    app.republish("front-events").await.unwrap();
+    app.republish("front-events", LogStart::Beginning).await.unwrap();
     assert!(app.shutdown(PATIENCE).await);
     let _next = started(both(&world, &line).publish::<Front>(Format::Json));
     let all = |bus: &InMemoryEventBus| -> Vec<_> {
@@ -127,6 +128,47 @@ async fn a_topic_can_be_republished() {
     let distinct = |ids: &[String]| ids.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!((ids.len(), distinct(&ids[41..]), distinct(&ids)), (62, 21, 21));
     published(&line, "back-events", 20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_republished_from_a_time_or_a_position() {
+    use composable_rust_core::Position;
+    use composable_rust_core::store::EventStore as _;
+    use composable_rust_runtime::operations::LogStart;
+    let (line, world) = (Line::new(), world_of(1));
+    let app = started(both(&world, &line).publish::<Front>(Format::Json));
+    for n in 0..20 {
+        send(&app, "1", Errand::Note(n)).await;
+    }
+    published(&line, "front-events", 20).await;
+    tokio::time::sleep(millis(60_000)).await;
+    let since = world.clock.now();
+    for n in 20..25 {
+        send(&app, "1", Errand::Note(n)).await;
+    }
+    published(&line, "front-events", 25).await;
+    let versions = |from: usize| -> Vec<_> {
+        let messages = line.bus.messages("front-events");
+        let version = |of: &BusMessage| of.header("ce_streamversion").unwrap().to_owned();
+        messages.iter().skip(from).map(version).collect()
+    };
+    app.republish("front-events", LogStart::Since(since)).await.unwrap();
+    eventually("the last come again", async || versions(25).len() >= 5).await;
+    tokio::time::sleep(millis(20_000)).await;
+    assert_eq!(versions(25), ["21", "22", "23", "24", "25"]);
+
+    let heads = world.memory.heads().await.unwrap();
+    let head = *heads.iter().max_by_key(|head| head.offset).unwrap();
+    let last = Position::new(head.partition, head.offset - 1);
+    app.republish("front-events", LogStart::After(vec![last])).await.unwrap();
+    eventually("the last one comes again", async || versions(30).len() == 1).await;
+    let beyond = Position::new(head.partition, head.offset + 1);
+    app.republish("front-events", LogStart::After(vec![beyond])).await.unwrap_err();
+    // What follows is published once.
+    send(&app, "1", Errand::Note(25)).await;
+    eventually("the next one", async || versions(31).len() == 1).await;
+    tokio::time::sleep(millis(20_000)).await;
+    assert_eq!(versions(30), ["25", "26"]);
 }
 
 /// A publisher costs connections and threads.
