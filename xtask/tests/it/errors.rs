@@ -44,9 +44,9 @@ fn each_error_that_operators_meet_has_an_entry() {
 
 #[test]
 fn the_texts_of_errors_are_found() {
-    let source = r##"#[error("there is no folder `{}`", path)] A, #[error(transparent)] B(C),
+    let source = r#"#[error("there is no folder `{}`", path)] A, #[error(transparent)] B(C),
         #[error(
             "the log is at home in another database ({home}), this one"
-        )] D"##;
+        )] D"#;
     assert_eq!(texts(source), ["there is no folder", "the log is at home in another database ("]);
 }
