@@ -13,7 +13,12 @@ pub struct Admin {
     pub(crate) app: App,
     pub(crate) operator: Operator,
     pub(crate) interrupt: Interrupt,
+    /// The number of dead letters that a list or the groups examine.
+    pub(crate) examined: usize,
 }
+
+/// The number of dead letters that a list or the groups examine by default.
+const EXAMINED: usize = 100_000;
 
 /// The person or program on whose behalf an operation is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +56,8 @@ impl Admin {
     /// Creates the operations of an app's store. What the app registers is decoded. The app need
     /// not be started.
     pub fn new(app: &App, operator: Operator) -> Self {
-        Self { app: app.clone(), operator, interrupt: Interrupt::default() }
+        let interrupt = Interrupt::default();
+        Self { app: app.clone(), operator, interrupt, examined: EXAMINED }
     }
 
     /// Creates the operations of a store without an app: contents are shown as they are stored.
@@ -67,6 +73,13 @@ impl Admin {
     #[must_use]
     pub fn on_behalf_of(&self, operator: Operator) -> Self {
         Self { operator, ..self.clone() }
+    }
+
+    /// Returns the same operations, of which lists and groups of dead letters examine up to
+    /// `limit` of them. Default: 100,000.
+    #[must_use]
+    pub fn examining(&self, limit: usize) -> Self {
+        Self { examined: limit, ..self.clone() }
     }
 
     /// Returns the operator.

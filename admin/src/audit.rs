@@ -11,6 +11,7 @@ use composable_rust_core::store::{
     Append, AppendOutcome, EventStore as _, ExpectedVersion, StoreError,
 };
 use composable_rust_core::{CorrelationId, EventId, Metadata, StreamId, Timestamp, Version};
+use composable_rust_runtime::operations::OPERATORS;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use crate::{Admin, AdminError, Page, StreamQuery};
 
 /// The category of the operators' streams: one for each month.
-const CATEGORY: &str = "operators";
+const CATEGORY: &str = OPERATORS;
 /// The stored name of the entry that is made before an operation.
 const BEGAN: &str = "operators.began";
 /// The stored name of the entry with the result of an operation.
@@ -130,32 +131,53 @@ impl Admin {
     where
         F: Future<Output = Result<(T, String), AdminError>>,
     {
-        let id = Uuid::new_v4();
+        self.audited_as(Uuid::new_v4(), intent, operation).await
+    }
+
+    /// Makes an operation of a given id between two entries.
+    pub(crate) async fn audited_as<T, F>(
+        &self,
+        id: Uuid,
+        intent: Intent,
+        operation: impl FnOnce() -> F,
+    ) -> Result<T, AdminError>
+    where
+        F: Future<Output = Result<(T, String), AdminError>>,
+    {
+        // One stream for both entries, also at the end of a month.
+        let stream = stream_of(self.store().now().await?);
         let began = Began {
             operator: self.operator.name.clone(),
             reason: self.operator.reason.clone(),
             intent,
         };
-        self.enter(id, BEGAN, &began).await?;
+        self.enter(&stream, id, BEGAN, &began).await?;
         let done = operation().await;
         let result = match &done {
             Ok((_, result)) => result.clone(),
             Err(error) => format!("failed: {}", crate::content::error_chain(error)),
         };
-        if let Err(error) = self.enter(id, ENDED, &Ended { result }).await {
+        if let Err(error) = self.enter(&stream, id, ENDED, &Ended { result }).await {
             tracing::warn!(%error, %id, "failed to record the result of an operation");
         }
         done.map(|(done, _)| done)
     }
 
+    /// Checks that a stream is none of the operators'.
+    pub(crate) fn check_not_audit(stream: &StreamId) -> Result<(), AdminError> {
+        if stream.category() == CATEGORY {
+            return Err(AdminError::OperatorsStream(stream.clone()));
+        }
+        Ok(())
+    }
+
     async fn enter(
         &self,
+        stream: &StreamId,
         operation: Uuid,
         name: &'static str,
         content: &impl Serialize,
     ) -> Result<(), StoreError> {
-        let now = self.store().now().await?;
-        let stream = stream_of(now);
         let metadata = Metadata {
             correlation_id: CorrelationId(operation),
             causation_id: operation,
@@ -176,8 +198,8 @@ impl Admin {
             },
             metadata: serde_json::to_string(&metadata).unwrap_or_default(),
         };
-        let partition = self.log().partition_of(&stream);
-        let append = Append::new(stream, ExpectedVersion::Any).with_events(vec![event]);
+        let partition = self.log().partition_of(stream);
+        let append = Append::new(stream.clone(), ExpectedVersion::Any).with_events(vec![event]);
         match self.store().append_events(partition, &[append]).await?.first() {
             Some(AppendOutcome::Committed { .. }) => Ok(()),
             other => Err(StoreError::Invalid(format!(
@@ -202,7 +224,7 @@ impl Admin {
         for (stream, last) in months.into_iter().rev() {
             let mut end = match &before {
                 Some((of, _)) if *of < stream => continue,
-                Some((of, before)) if *of == stream => *before,
+                Some((of, before)) if *of == stream => (*before).min(last.get() + 1),
                 _ => last.get() + 1,
             };
             while end > 1 {

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{DeadLetter, DeadLetterDecision};
 use composable_rust_runtime::operations::{DeadLetterError, Rehearsal};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Admin, AdminError, Intent, MessageView, Progress};
-
-/// The number of dead letters that a list and the groups examine.
-const EXAMINED: usize = 100_000;
+use crate::{Admin, AdminError, Examined, Intent, MessageView, Progress};
 
 /// A filter of dead letters. All match the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -65,7 +62,7 @@ pub struct DeadLetterView {
     pub message: MessageView,
 }
 
-/// Dead letters of one cause: of one queue, message and error, apart from ids and numbers in it.
+/// Dead letters of one cause: of one queue, message and error, apart from ids and times in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterGroup {
     /// The key, for a [filter](DeadLetterFilter::group).
@@ -152,8 +149,20 @@ impl std::fmt::Display for DeadLetterFilter {
 }
 
 impl Admin {
-    /// Returns up to `limit` dead letters that match a filter, of the first 100,000, in order of
-    /// partitions, queues and positions.
+    /// Returns the dead letters that match a filter, in order of partitions, queues and positions.
+    ///
+    /// # Errors
+    ///
+    /// The stream ends with [`AdminError::Store`] if the store cannot be read.
+    pub fn all_dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> impl Stream<Item = Result<DeadLetterView, AdminError>> + Send {
+        self.dead_letter_views().try_filter(|of| std::future::ready(filter.matches(of)))
+    }
+
+    /// Returns the first `limit` dead letters that match a filter, among those that are
+    /// [examined](Admin::examining).
     ///
     /// # Errors
     ///
@@ -162,16 +171,20 @@ impl Admin {
         &self,
         filter: &DeadLetterFilter,
         limit: usize,
-    ) -> Result<Vec<DeadLetterView>, AdminError> {
-        let mut letters = std::pin::pin!(self.app.dead_letters().all().take(EXAMINED));
-        let mut found = Vec::new();
-        while let Some(letter) = letters.try_next().await? {
-            if found.len() == limit {
+    ) -> Result<Examined<DeadLetterView>, AdminError> {
+        let mut letters = std::pin::pin!(self.dead_letter_views());
+        let mut entries = Vec::new();
+        for _ in 0..self.examined {
+            if entries.len() == limit {
                 break;
             }
-            found.extend(Some(self.dead_letter_view(&letter)).filter(|of| filter.matches(of)));
+            let Some(letter) = letters.try_next().await? else {
+                return Ok(Examined { entries, is_cut: false });
+            };
+            entries.extend(Some(letter).filter(|of| filter.matches(of)));
         }
-        Ok(found)
+        let is_cut = letters.try_next().await?.is_some();
+        Ok(Examined { entries, is_cut })
     }
 
     /// Returns a dead letter by the id of its message.
@@ -181,11 +194,12 @@ impl Admin {
     /// [`AdminError::NotFound`]: no dead letter has this id; it may have been resolved.
     pub async fn dead_letter(&self, id: Uuid) -> Result<DeadLetterView, AdminError> {
         let filter = DeadLetterFilter { ids: vec![id], ..DeadLetterFilter::default() };
-        let found = self.dead_letters(&filter, 1).await?.into_iter().next();
+        let found = std::pin::pin!(self.all_dead_letters(&filter)).try_next().await?;
         found.ok_or_else(|| AdminError::not_found("dead letter", id.to_string()))
     }
 
-    /// Returns the first 100,000 dead letters by cause, the largest group first.
+    /// Returns the dead letters that are [examined](Admin::examining) by cause, the largest group
+    /// first.
     ///
     /// # Errors
     ///
@@ -193,11 +207,11 @@ impl Admin {
     pub async fn dead_letter_groups(
         &self,
         filter: &DeadLetterFilter,
-    ) -> Result<Vec<DeadLetterGroup>, AdminError> {
-        let mut letters = std::pin::pin!(self.app.dead_letters().all().take(EXAMINED));
+    ) -> Result<Examined<DeadLetterGroup>, AdminError> {
+        let mut letters = std::pin::pin!(self.dead_letter_views());
         let mut groups: BTreeMap<String, DeadLetterGroup> = BTreeMap::new();
-        while let Some(letter) = letters.try_next().await? {
-            let of = self.dead_letter_view(&letter);
+        for _ in 0..self.examined {
+            let Some(of) = letters.try_next().await? else { break };
             if !filter.matches(&of) {
                 continue;
             }
@@ -216,9 +230,15 @@ impl Admin {
             group.heads += u64::from(of.is_head);
             group.since = group.since.min(of.parked_at);
         }
-        let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by(|one, other| other.count.cmp(&one.count).then(one.key.cmp(&other.key)));
-        Ok(groups)
+        let mut entries: Vec<_> = groups.into_values().collect();
+        entries.sort_by(|one, other| other.count.cmp(&one.count).then(one.key.cmp(&other.key)));
+        let is_cut = letters.try_next().await?.is_some();
+        Ok(Examined { entries, is_cut })
+    }
+
+    fn dead_letter_views(&self) -> impl Stream<Item = Result<DeadLetterView, AdminError>> + Send {
+        let letters = self.app.dead_letters().all();
+        letters.map_ok(|letter| self.dead_letter_view(&letter)).map_err(AdminError::from)
     }
 
     /// Rehearses a redrive: decodes each message with this build and decides the command on a copy
@@ -250,8 +270,8 @@ impl Admin {
             match self.app.rehearse(&letter).await? {
                 Rehearsal::Passes => run.would_pass += 1,
                 Rehearsal::Fails { error } => {
-                    let id = letter.message.row.id;
-                    run.would_fail.entry(without_ids(&error)).or_insert((0, id)).0 += 1;
+                    let cause = cause(&error, &ids_of(&letter));
+                    run.would_fail.entry(cause).or_insert((0, letter.message.row.id)).0 += 1;
                 }
                 _ => run.unknown += 1,
             }
@@ -318,7 +338,8 @@ impl Admin {
 
     pub(crate) fn dead_letter_view(&self, letter: &DeadLetter) -> DeadLetterView {
         let (queue, row) = (&letter.queue, &letter.message.row);
-        let error = letter.error.as_deref().map(without_ids).unwrap_or_default();
+        let error = letter.error.as_deref().unwrap_or_default();
+        let error = cause(error, &ids_of(letter));
         DeadLetterView {
             kind: queue.kind.as_str(),
             target: queue.target.clone(),
@@ -348,35 +369,84 @@ fn group_key(parts: &[&str]) -> String {
     format!("{:012x}", hash >> 16)
 }
 
-/// Returns an error without what differs between messages of one cause: words with digits become
-/// `#`.
-fn without_ids(error: &str) -> String {
+/// Returns the ids of a dead letter that its error may name.
+fn ids_of(letter: &DeadLetter) -> Vec<String> {
+    let (sender, row) = (&letter.message.sender, &letter.message.row);
+    let recipient = row.recipient.as_str();
+    let streams = [Some(sender.clone()), recipient.parse().ok()].into_iter().flatten();
+    let mut ids = vec![recipient.to_owned()];
+    for stream in streams {
+        ids.extend([stream.as_str().to_owned(), stream.id().to_owned()]);
+    }
+    ids.retain(|id| !id.is_empty());
+    // A whole name before the id in it.
+    ids.sort_by_key(|id| std::cmp::Reverse(id.len()));
+    ids
+}
+
+/// Returns an error without what differs between messages of one cause: the `ids` of the message,
+/// and words of the form of an id or a time, become `#`. Short numbers stay, which are mostly codes.
+fn cause(error: &str, ids: &[String]) -> String {
     let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == '.' || c == ':';
-    let mut text = String::new();
-    let mut rest = error;
+    let (mut text, mut rest) = (String::new(), error);
     while let Some(start) = rest.find(is_part) {
         let (before, from) = rest.split_at(start);
+        text.push_str(before);
+        let id = ids.iter().find_map(|id| from.strip_prefix(id.as_str()));
+        if let Some(after) = id.filter(|after| !after.starts_with(char::is_alphanumeric)) {
+            text.push('#');
+            rest = after;
+            continue;
+        }
         let end = from.find(|c| !is_part(c)).unwrap_or(from.len());
         let (word, after) = from.split_at(end);
-        text.push_str(before);
-        text.push_str(if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
+        text.push_str(if is_id(word) { "#" } else { word });
         rest = after;
     }
     text + rest
+}
+
+/// Returns `true` if a word is a UUID, or a number, hash or time of at least six digits.
+fn is_id(word: &str) -> bool {
+    const DIGITS: usize = 6;
+    word.chars().filter(char::is_ascii_digit).count() >= DIGITS || Uuid::try_parse(word).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cause_of(error: &str, ids: &[&str]) -> String {
+        cause(error, &ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>())
+    }
+
     #[test]
     fn errors_of_one_cause_are_alike() {
-        let one = "order-17: the card 4711 of `anna` was declined at 2026-01-02T03:04:05Z (x)";
-        let other = "order-9f3a: the card 12 of `anna` was declined at 2027-01-02T03:04:05Z (x)";
-        assert_eq!(without_ids(one), "# the card # of `anna` was declined at # (x)");
-        assert_eq!(without_ids(one), without_ids(other));
-        assert_eq!(without_ids(""), "");
+        let one = "order-17: the card 471100 of `anna` was declined at 2026-01-02T03:04:05Z (x)";
+        let other =
+            "order-9f3a: the card 120000 of `anna` was declined at 2027-01-02T03:04:05Z (x)";
+        let cause = cause_of(one, &["order-17", "17"]);
+        assert_eq!(cause, "#: the card # of `anna` was declined at # (x)");
+        assert_eq!(cause, cause_of(other, &["order-9f3a", "9f3a"]));
+        let uuid = "no parcel for aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
+        assert_eq!(cause_of(uuid, &[]), "no parcel for #");
+        let within = cause_of("(17) is not 170, é17 or order-17-b; 17.", &["17"]);
+        assert_eq!(within, "(#) is not 170, é17 or order-17-b; #.");
+        assert_eq!(cause_of("", &[]), "");
         assert_ne!(group_key(&["a", "b"]), group_key(&["ab", ""]));
         assert_eq!(group_key(&["a"]).len(), 12);
+    }
+
+    #[test]
+    fn errors_with_different_codes_are_of_different_causes() {
+        let alike = [
+            ("the bank answered 422", "the bank answered 503"),
+            ("SQLSTATE 23505", "SQLSTATE 40001"),
+            ("E1001: declined", "E1002: declined"),
+            ("the schema is v1", "the schema is v2"),
+        ];
+        for (one, other) in alike {
+            assert_ne!(cause_of(one, &["17"]), cause_of(other, &["17"]));
+        }
     }
 }

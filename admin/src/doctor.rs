@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use composable_rust_core::queue::OutboxKind;
+use composable_rust_core::queue::{OutboxKind, Pause};
 use composable_rust_core::store::{EventStore as _, Finding, Inspection as _, Severity};
 use composable_rust_core::{StreamId, Timestamp};
 use composable_rust_runtime::RegistryError;
@@ -78,13 +78,22 @@ impl Admin {
         for queue in QueueView::merged(&self.queues().await?) {
             queue_findings(&queue, &mut found);
         }
-        for pause in self.pauses().await? {
+        let pauses = self.pauses().await?;
+        let is_paused = pauses.iter().any(|pause| pause.name == Pause::LOG);
+        for pause in pauses {
             let by = pause.by.map(|by| format!(" by {by}")).unwrap_or_default();
             found.push(Finding::warning(
                 "pause",
                 format!("`{}` is paused since {}{by}", pause.name, pause.since),
                 "resume it when the reason is gone",
             ));
+        }
+        if is_paused {
+            let text = "not examined: while the log is paused, no process works or reads anything";
+            let checks = ["missing-worker", "old-message", "subscription"];
+            found.extend(checks.map(|check| Finding::fact(check, text)));
+        } else {
+            self.subscription_findings(&mut found);
         }
         self.app_findings(&mut found).await;
         for (stream, error) in self.stuck_instances().await? {
@@ -191,6 +200,9 @@ impl Admin {
                 "deploy it",
             ));
         }
+    }
+
+    fn subscription_findings(&self, found: &mut Vec<Finding>) {
         for subscription in self.app.subscriptions() {
             if !subscription.is_reading() {
                 found.push(Finding::fault(
@@ -205,13 +217,13 @@ impl Admin {
 
 fn queue_findings(of: &QueueView, found: &mut Vec<Finding>) {
     let name = format!("{}/{}", of.kind, of.target);
-    if of.depth > 0 && !of.has_worker {
+    if of.depth > 0 && of.has_worker == Some(false) {
         found.push(Finding::fault(
             "missing-worker",
             format!("messages of `{name}` wait ({}) and no process works it", of.depth),
             "start a process that registers it, or park or discard the messages",
         ));
-    } else if of.oldest_seconds > OLD_MESSAGE_SECONDS {
+    } else if of.has_worker.is_some() && of.oldest_seconds > OLD_MESSAGE_SECONDS {
         let error = of.last_error.as_deref().unwrap_or("no error");
         found.push(Finding::warning(
             "old-message",

@@ -55,6 +55,19 @@ pub enum AdminError {
         /// The operation.
         operation: &'static str,
     },
+    /// The stream is one of the operators': it is the trail of what they did, which no operation
+    /// changes.
+    #[error("{0} is the trail of the operators, which no operation changes")]
+    OperatorsStream(StreamId),
+    /// There is no outcome of a command, which may have been handled. Send it again with the same
+    /// key to learn the outcome.
+    #[error("the command may have been handled: send it again with the key `{key}`")]
+    OutcomeUnknown {
+        /// The key with which the command was sent.
+        key: String,
+        /// The reason.
+        source: RegistryError,
+    },
     /// The content of the event was erased, and cannot be replaced.
     #[error("the content of event {version} of {stream} was erased")]
     Erased {
@@ -63,7 +76,7 @@ pub enum AdminError {
         /// The version of the event.
         version: Version,
     },
-    /// The timer was fired, cancelled or armed again at the same moment.
+    /// The timer was fired, cancelled or armed again since it was seen.
     #[error("the timer `{id}` of {stream} was fired, cancelled or armed again meanwhile")]
     TimerGone {
         /// The stream of the timer.
@@ -84,6 +97,9 @@ impl AdminError {
             Self::Store(error)
             | Self::Republish(RepublishError::Store(error))
             | Self::ResetPolicy(ResetPolicyError::Store(error)) => error.is_transient(),
+            Self::Registry(error) => error.is_transient(),
+            Self::Load(error) => error.is_transient(),
+            Self::OutcomeUnknown { .. } => true,
             _ => false,
         }
     }

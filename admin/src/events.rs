@@ -72,8 +72,8 @@ impl EventQuery {
 }
 
 impl Admin {
-    /// Returns a page of events, newest first. Events of different partitions are ordered by their
-    /// times.
+    /// Returns a page of events, newest first: those of a partition in the order of the log, those
+    /// of different partitions by their times.
     ///
     /// Each page examines at most 200,000 offsets of each partition. A page may therefore be empty
     /// and have a next one.
@@ -216,26 +216,40 @@ fn range_to(at: Position, first: &[Position]) -> Option<LogRange> {
     })
 }
 
-/// Orders what was found, keeps `limit` of it, and moves the cursor back to the first event that is
-/// left out in each partition.
+/// Keeps the latest `limit` events of what was found, and moves the cursor back to the first event
+/// that is left out in each partition.
+///
+/// Events of a partition stay in the order of the log, whatever the clocks did, so that each is on
+/// exactly one page.
 fn cut(
-    mut found: Vec<StoredEvent>,
+    found: Vec<StoredEvent>,
     mut at: Vec<Position>,
     first: &[Position],
     limit: usize,
 ) -> (Vec<StoredEvent>, Option<EventCursor>) {
-    found.sort_by(|one, other| {
-        (other.recorded_at, other.position).cmp(&(one.recorded_at, one.position))
-    });
-    for left_out in found.iter().skip(limit) {
+    let mut partitions: BTreeMap<u16, Vec<StoredEvent>> = BTreeMap::new();
+    for event in found {
+        partitions.entry(event.position.partition).or_default().push(event);
+    }
+    for events in partitions.values_mut() {
+        events.sort_by_key(|event| event.position);
+    }
+    let mut kept = Vec::new();
+    while kept.len() < limit {
+        let time =
+            |of: &&mut Vec<StoredEvent>| of.last().map(|event| (event.recorded_at, event.position));
+        let latest = partitions.values_mut().max_by_key(time);
+        let Some(event) = latest.and_then(Vec::pop) else { break };
+        kept.push(event);
+    }
+    for left_out in partitions.values().filter_map(|events| events.last()) {
         for at in at.iter_mut().filter(|at| at.partition == left_out.position.partition) {
-            at.offset = at.offset.max(left_out.position.offset);
+            at.offset = left_out.position.offset;
         }
     }
-    found.truncate(limit);
     let is_left = |at: &Position| {
         first.iter().any(|first| first.partition == at.partition && at.offset > first.offset)
     };
     let next = at.iter().any(is_left).then_some(EventCursor(at));
-    (found, next)
+    (kept, next)
 }

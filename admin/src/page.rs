@@ -18,3 +18,12 @@ impl<T, C> Page<T, C> {
         Self { entries, next: None }
     }
 }
+
+/// The result of a search that examines a limited number of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Examined<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// `true` if there are rows that were not examined.
+    pub is_cut: bool,
+}

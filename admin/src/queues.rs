@@ -28,8 +28,9 @@ pub struct QueueView {
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000.
     pub dead_letters: u64,
-    /// `true` if a running process has announced that it works the queue.
-    pub has_worker: bool,
+    /// `true` if a running process has announced that it works the queue; `None` while the log is
+    /// paused, when no process announces anything.
+    pub has_worker: Option<bool>,
 }
 
 impl From<QueueStatus> for QueueView {
@@ -61,7 +62,7 @@ impl QueueView {
             of.depth += queue.depth;
             of.dead_letters += queue.dead_letters;
             of.oldest_seconds = of.oldest_seconds.max(queue.oldest_seconds);
-            of.has_worker &= queue.has_worker;
+            of.has_worker = of.has_worker.zip(queue.has_worker).map(|(one, other)| one && other);
             of.last_error = of.last_error.take().or_else(|| queue.last_error.clone());
         }
         merged.into_values().collect()
@@ -172,7 +173,9 @@ impl Admin {
             let Operator { name, reason } = &self.operator;
             let reason = format!("parked by {name}: {reason}");
             let message = self.find_waiting(id).await?;
-            self.app.queues().park(&message, &reason).await?;
+            if !self.app.queues().park(&message, &reason).await? {
+                return Err(handled_meanwhile(id));
+            }
             Ok(((), "parked".to_owned()))
         })
         .await
@@ -187,7 +190,9 @@ impl Admin {
     pub async fn discard_waiting(&self, id: Uuid) -> Result<(), AdminError> {
         self.audited(Intent::new("queues discard", id.to_string()), async || {
             let message = self.find_waiting(id).await?;
-            self.app.queues().discard(&message).await?;
+            if !self.app.queues().discard(&message).await? {
+                return Err(handled_meanwhile(id));
+            }
             Ok(((), "discarded".to_owned()))
         })
         .await
@@ -219,5 +224,13 @@ impl Admin {
                 (&row.content, &row.metadata),
             ),
         }
+    }
+}
+
+fn handled_meanwhile(id: Uuid) -> AdminError {
+    AdminError::NotFound {
+        what: "waiting message",
+        name: id.to_string(),
+        hint: "; it was handled meanwhile".to_owned(),
     }
 }

@@ -4,8 +4,10 @@ use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{StoredContent, StoredEvent};
 use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{Position, StreamId, Version};
+use composable_rust_runtime::NamedCommand;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::content::error_chain;
 use crate::{Admin, AdminError, EventView, Intent};
@@ -34,33 +36,48 @@ pub struct Replacement {
     pub name: Option<String>,
     /// The version of the content's shape. Default: that of the event.
     pub schema_version: Option<u16>,
+    /// `true` if the content is stored without a check where the type is not registered.
+    pub is_unchecked: bool,
 }
 
 impl Admin {
-    /// Sends the command called `name`, with its content as JSON text, to the instance of a stream.
+    /// Sends the command called `name`, with its content as JSON text, to the instance of a stream,
+    /// on behalf of the operator. `key` recognises a repetition of the command; without one, it is
+    /// the id of the operation.
     ///
     /// # Errors
     ///
     /// [`AdminError::NotRegistered`]: run the operation in a program that registers the type.
     /// [`AdminError::Registry`]: there is no such command, its content cannot be decoded, or it was
-    /// rejected.
+    /// rejected. [`AdminError::OutcomeUnknown`]: call it again with the key in the error.
     pub async fn send(
         &self,
         stream: &StreamId,
         name: &str,
         json: &str,
+        key: Option<&str>,
     ) -> Result<SentCommand, AdminError> {
         if !self.is_registered(stream.category()) {
             let category = stream.category().to_owned();
             return Err(AdminError::NotRegistered { category, operation: "send" });
         }
-        self.audited(Intent::new("send", format!("{name} to {stream}")), async || {
-            let receipt = self.app.registry().send(stream, name, json).await?;
+        let operation = Uuid::new_v4();
+        let key = key.map_or_else(|| operation.to_string(), str::to_owned);
+        let command = NamedCommand::new(name, json).key(&key).by(&self.operator.name);
+        let intent = Intent::new("send", format!("{name} to {stream}"));
+        let sent = self.audited_as(operation, intent, async || {
+            let receipt = self.app.registry().send(stream, command).await.map_err(|source| {
+                if source.is_transient() {
+                    AdminError::OutcomeUnknown { key: key.clone(), source }
+                } else {
+                    AdminError::Registry(source)
+                }
+            })?;
             let (version, position) = (receipt.version, receipt.position);
             let sent = SentCommand { stream: stream.clone(), version, position };
             Ok((sent, format!("version {version}")))
-        })
-        .await
+        });
+        sent.await
     }
 
     /// Returns an event as it is, and as it would be with a replacement. Nothing is changed.
@@ -69,15 +86,23 @@ impl Admin {
     ///
     /// [`AdminError::NotFound`]: there is no such event. [`AdminError::Erased`]: its content was
     /// erased. [`AdminError::Registry`]: this build cannot decode the replacement.
+    /// [`AdminError::NotRegistered`]: run the operation in a program that registers the type, or
+    /// say that the content is [unchecked](Replacement::is_unchecked).
+    /// [`AdminError::OperatorsStream`]: the stream is not to be changed.
     pub async fn rehearse_override(
         &self,
         replacement: &Replacement,
     ) -> Result<(EventView, EventView), AdminError> {
+        let category = replacement.stream.category();
+        Self::check_not_audit(&replacement.stream)?;
         let before = self.event(&replacement.stream, replacement.version).await?;
         let mut after = before.clone();
         after.content = StoredContent::Present(content_of(replacement, &before)?);
-        if self.is_registered(replacement.stream.category()) {
+        if self.is_registered(category) {
             self.app.registry().decode(&after)?;
+        } else if !replacement.is_unchecked {
+            let category = category.to_owned();
+            return Err(AdminError::NotRegistered { category, operation: "override" });
         }
         Ok((self.event_view(&before), self.event_view(&after)))
     }

@@ -1,6 +1,9 @@
 //! Armed timers, due or not.
 
-use composable_rust_core::queue::TimerQueue;
+use std::fmt;
+use std::str::FromStr;
+
+use composable_rust_core::queue::{ArmedTimer, DueTimer, TimerQueue};
 use composable_rust_core::store::{
     Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inspection as _, NewInboxEntry,
     NewTimer, TimerArming, TimerChange, TimerEntry,
@@ -27,6 +30,8 @@ pub struct TimerQuery {
 pub struct TimerView {
     /// The id, which is unique within the stream.
     pub id: String,
+    /// The arming, in which it differs from timers of the same id before and after it.
+    pub arming: Arming,
     /// The deadline.
     pub due: Timestamp,
     /// The number of failed attempts.
@@ -35,6 +40,57 @@ pub struct TimerView {
     pub last_error: Option<String>,
     /// The message that the timer delivers; its sender is the stream.
     pub message: MessageView,
+}
+
+/// One arming of a timer, printed as `MESSAGE/INDEX`: the message that armed it, and the index of the
+/// effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arming(TimerArming);
+
+impl fmt::Display for Arming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.armed_by.0, self.0.effect_index)
+    }
+}
+
+/// A text is not an [`Arming`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the `arming` of a timer")]
+pub struct InvalidArming(String);
+
+impl FromStr for Arming {
+    type Err = InvalidArming;
+
+    fn from_str(text: &str) -> Result<Self, InvalidArming> {
+        let parsed = text.split_once('/').and_then(|(message, index)| {
+            let armed_by = MessageId(message.parse().ok()?);
+            Some(Self(TimerArming { armed_by, effect_index: index.parse().ok()? }))
+        });
+        parsed.ok_or_else(|| InvalidArming(text.to_owned()))
+    }
+}
+
+impl Serialize for Arming {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A timer as it was seen: one arming of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerRef {
+    /// The stream.
+    pub stream: StreamId,
+    /// The id of the timer.
+    pub id: String,
+    /// The arming.
+    pub arming: Arming,
+}
+
+impl From<&TimerView> for TimerRef {
+    fn from(of: &TimerView) -> Self {
+        Self { stream: of.message.sender.clone(), id: of.id.clone(), arming: of.arming }
+    }
 }
 
 impl Admin {
@@ -77,42 +133,58 @@ impl Admin {
         Ok(self.timer_view(&self.find_timer(stream, id).await?))
     }
 
-    /// Makes a timer due at once. It fires as it would have at its deadline.
+    /// Makes a timer due at once, if it is armed as it was seen. It fires as it would have at its
+    /// deadline.
     ///
     /// # Errors
     ///
-    /// [`AdminError::NotFound`]: no such timer is armed. [`AdminError::TimerGone`]: look again.
-    pub async fn fire_timer(&self, stream: &StreamId, id: &str) -> Result<(), AdminError> {
+    /// [`AdminError::TimerGone`]: look again, before you decide about another arming.
+    /// [`AdminError::Store`]: the timer may be due; calling it again is safe.
+    pub async fn fire_timer(&self, timer: &TimerRef) -> Result<(), AdminError> {
+        let TimerRef { stream, id, .. } = timer;
         let intent = Intent::new("timers fire", format!("{stream} {id}"));
         self.audited(intent, async || {
-            let TimerEntry { timer, .. } = self.find_timer(stream, id).await?;
-            let arming = TimerArming { armed_by: MessageId(Uuid::new_v4()), effect_index: 0 };
+            let seen = self.seen_timer(timer).await?;
+            let DueTimer { timer: armed, due, content, metadata, .. } = seen;
             let again = TimerChange::Arm(NewTimer {
-                id: id.to_owned(),
-                arming,
+                id: armed.id.clone(),
+                // The same arming, so that its message is still known for an effect.
+                arming: armed.arming,
                 due: Due::At(self.store().now().await?),
-                content: timer.content.clone(),
-                metadata: timer.metadata.clone(),
+                content,
+                metadata,
             });
-            self.change_timer(stream, timer.timer, vec![again]).await?;
-            Ok(((), format!("due at once instead of at {}", timer.due)))
+            self.change_timer(stream, armed, vec![again]).await?;
+            Ok(((), format!("due at once instead of at {due}")))
         })
         .await
     }
 
-    /// Cancels a timer: its message is never delivered.
+    /// Cancels a timer, if it is armed as it was seen: its message is never delivered.
     ///
     /// # Errors
     ///
-    /// [`AdminError::NotFound`]: no such timer is armed. [`AdminError::TimerGone`]: look again.
-    pub async fn cancel_timer(&self, stream: &StreamId, id: &str) -> Result<(), AdminError> {
+    /// [`AdminError::TimerGone`]: look again, before you decide about another arming.
+    /// [`AdminError::Store`]: the timer may be cancelled; calling it again is safe.
+    pub async fn cancel_timer(&self, timer: &TimerRef) -> Result<(), AdminError> {
+        let TimerRef { stream, id, .. } = timer;
         let intent = Intent::new("timers cancel", format!("{stream} {id}"));
         self.audited(intent, async || {
-            let TimerEntry { timer, .. } = self.find_timer(stream, id).await?;
-            self.change_timer(stream, timer.timer, Vec::new()).await?;
-            Ok(((), format!("cancelled before {}", timer.due)))
+            let armed = self.seen_timer(timer).await?;
+            let due = armed.due;
+            self.change_timer(stream, armed.timer, Vec::new()).await?;
+            Ok(((), format!("cancelled before {due}")))
         })
         .await
+    }
+
+    /// Returns a timer, if it is armed as it was seen.
+    async fn seen_timer(&self, seen: &TimerRef) -> Result<DueTimer, AdminError> {
+        let TimerRef { stream, id, arming } = seen;
+        let timers = self.store().timers_of(stream).await?;
+        let mut timers = timers.into_iter().map(|of| of.timer);
+        let found = timers.find(|of| of.timer.id == *id && of.timer.arming == arming.0);
+        found.ok_or_else(|| AdminError::TimerGone { stream: stream.clone(), id: id.clone() })
     }
 
     async fn find_timer(&self, stream: &StreamId, id: &str) -> Result<TimerEntry, AdminError> {
@@ -134,7 +206,7 @@ impl Admin {
     async fn change_timer(
         &self,
         stream: &StreamId,
-        arming: composable_rust_core::queue::ArmedTimer,
+        arming: ArmedTimer,
         timers: Vec<TimerChange>,
     ) -> Result<(), AdminError> {
         let id = arming.id.clone();
@@ -172,6 +244,7 @@ impl Admin {
         let id = timer.timer.message_id(self.log().id, &timer.stream).0;
         TimerView {
             id: timer.timer.id.clone(),
+            arming: Arming(timer.timer.arming),
             due: timer.due,
             attempts: timer.attempts,
             last_error: of.last_error.clone(),

@@ -79,7 +79,7 @@ impl Admin {
             })
             .await?;
         }
-        self.verify_checkpoints(&heads, &mut found).await?;
+        self.verify_checkpoints(&mut found).await?;
         Ok(found)
     }
 
@@ -153,12 +153,11 @@ impl Admin {
         }
     }
 
-    async fn verify_checkpoints(
-        &self,
-        heads: &[Position],
-        found: &mut Verification,
-    ) -> Result<(), AdminError> {
-        for of in self.store().all_checkpoints().await? {
+    async fn verify_checkpoints(&self, found: &mut Verification) -> Result<(), AdminError> {
+        let checkpoints = self.store().all_checkpoints().await?;
+        // Read after the checkpoints, which follow the log while it grows.
+        let heads = self.store().heads().await?;
+        for of in checkpoints {
             let follows_log = follows_log(&of.name);
             let (at, name) = (of.checkpoint, &of.name);
             if !follows_log || at.offset == 0 {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use composable_rust_admin::{
     Admin, DeadLetterFilter, DeadLetterGroup, DeadLetterView, DryRun, Interrupt, Resolution,
 };
+use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
 use crate::args::{ChangeArgs, ListArgs, OutputArgs, interruptible};
@@ -108,11 +109,13 @@ impl DeadCommand {
         admin: &Admin,
         terminal: &mut Terminal,
     ) -> Result<Exit, CliError> {
+        // What is asked about, listed and exported is what a decision reaches: all.
+        let admin = &admin.examining(usize::MAX);
         match self {
             Self::Groups { filter, list } => {
                 let filter = filter.filter(admin, Vec::new()).await?;
                 let print = async |terminal: &mut Terminal, json| {
-                    let groups = admin.dead_letter_groups(&filter).await?;
+                    let groups = admin.dead_letter_groups(&filter).await?.entries;
                     if json {
                         return terminal.json(&groups);
                     }
@@ -123,7 +126,7 @@ impl DeadCommand {
             Self::List { filter, limit, list } => {
                 let filter = filter.filter(admin, Vec::new()).await?;
                 let print = async |terminal: &mut Terminal, json| {
-                    let letters = admin.dead_letters(&filter, limit).await?;
+                    let letters = admin.dead_letters(&filter, limit).await?.entries;
                     if json {
                         return terminal.json(&letters);
                     }
@@ -144,7 +147,8 @@ impl DeadCommand {
             Self::Discard(args) => args.run(Resolution::Discard, admin, terminal).await,
             Self::Export { filter } => {
                 let filter = filter.filter(admin, Vec::new()).await?;
-                for letter in admin.dead_letters(&filter, usize::MAX).await? {
+                let mut letters = std::pin::pin!(admin.all_dead_letters(&filter));
+                while let Some(letter) = letters.try_next().await? {
                     terminal.json_line(&letter)?;
                 }
                 Ok(Exit::Done)
@@ -238,7 +242,7 @@ impl DecideArgs {
         if self.change.dry_run && resolution == Resolution::Redrive {
             return rehearse(&admin, &filter, terminal, self.change.by.output.json).await;
         }
-        let groups = admin.dead_letter_groups(&filter).await?;
+        let groups = admin.dead_letter_groups(&filter).await?.entries;
         let (found, heads) = groups
             .iter()
             .fold((0, 0), |(count, heads), group| (count + group.count, heads + group.heads));

@@ -41,8 +41,8 @@ impl DoctorArgs {
                     Severity::Warning => ("WARNING", Color::Yellow),
                     Severity::Fact => ("ok     ", Color::Green),
                 };
-                let name = terminal.coloured(name, colour);
-                terminal.write(&format!("{name}  {}: {}", finding.check, finding.found))?;
+                let text = format!("  {}: {}", finding.check, finding.found);
+                terminal.write_after(colour, name, &text)?;
                 if !finding.remedy.is_empty() {
                     terminal.write(&format!("         {}", finding.remedy))?;
                 }

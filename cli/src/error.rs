@@ -10,6 +10,8 @@ use composable_rust_admin::AdminError;
 use composable_rust_runtime::RegistryError;
 use composable_rust_runtime::operations::{ConsumerError, RepublishError, ResetPolicyError};
 
+use crate::printable;
+
 /// The reason why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,7 +54,7 @@ Exit codes:
   0    done
   1    done, and problems were found
   2    wrong usage
-  3    the store is unavailable
+  3    the store is unavailable, or the outcome is unknown
   4    not found
   5    refused: by the store, by the operator, or for want of --yes
   130  interrupted by Ctrl-C";
@@ -81,7 +83,7 @@ impl CliError {
 
     /// Prints the error to stderr, and returns its exit code.
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", error_chain(self));
+        eprintln!("error: {}", printable::block(&error_chain(self)));
         self.exit().into()
     }
 }

@@ -50,6 +50,7 @@ mod mounted;
 mod operations;
 mod pauses;
 mod place;
+mod printable;
 mod projections;
 mod queues;
 mod repair;

@@ -1,7 +1,7 @@
 //! `log` and `gateways`: pausing and resuming.
 
 use clap::Subcommand;
-use composable_rust_admin::{Admin, GatewayView, PauseView};
+use composable_rust_admin::{Admin, AdminError, GatewayView, PauseView};
 
 use crate::args::{ByArgs, ListArgs};
 use crate::error::Exit;
@@ -104,8 +104,16 @@ impl GatewaysCommand {
             }
             Self::Pause { gateway, by } => {
                 let admin = by.admin(admin);
-                admin.gateway(&gateway).await?;
+                let found = admin.gateway(&gateway).await;
+                // A program that registers none cannot know the name of an idle one.
+                let is_idle = match found {
+                    Err(AdminError::NotFound { .. }) if !registers_gateways(&admin) => true,
+                    found => found.map(|_| false)?,
+                };
                 admin.pause_gateway(&gateway).await?;
+                if is_idle && !by.output.json {
+                    terminal.write("no call waits for it: make sure that this is its name")?;
+                }
                 by.done(terminal, &format!("the gateway {gateway} is paused"))
             }
             Self::Resume { gateway, by } => {
@@ -116,6 +124,10 @@ impl GatewaysCommand {
             }
         }
     }
+}
+
+fn registers_gateways(admin: &Admin) -> bool {
+    !admin.app().gateways().is_empty()
 }
 
 fn table(gateways: &[GatewayView]) -> Table {

@@ -132,7 +132,12 @@ fn table(queues: &[QueueView]) -> Table {
             number(of.depth),
             oldest,
             number(of.dead_letters),
-            if of.has_worker { "yes" } else { "none" }.to_owned(),
+            match of.has_worker {
+                Some(true) => "yes",
+                Some(false) => "none",
+                None => "paused",
+            }
+            .to_owned(),
             of.last_error.unwrap_or_default(),
         ]);
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use composable_rust::{StreamId, Version};
-use composable_rust_admin::{Admin, Replacement};
+use composable_rust_admin::{Admin, AdminError, Replacement};
 use serde_json::value::RawValue;
 
 use crate::args::{ByArgs, ChangeArgs};
@@ -26,6 +26,9 @@ pub(crate) struct SendArgs {
     /// Content of the command
     #[arg(value_name = "JSON", value_parser = parse_json, default_value = "{}")]
     content: Box<RawValue>,
+    /// Key that recognises a repetition of the command [default: one for each call]
+    #[arg(long)]
+    key: Option<String>,
     #[command(flatten)]
     by: ByArgs,
 }
@@ -37,7 +40,8 @@ impl SendArgs {
         terminal: &mut Terminal,
     ) -> Result<Exit, CliError> {
         let admin = self.by.admin(admin);
-        let sent = admin.send(&self.stream, &self.command, self.content.get()).await?;
+        let (content, key) = (self.content.get(), self.key.as_deref());
+        let sent = admin.send(&self.stream, &self.command, content, key).await?;
         if self.by.output.json {
             terminal.json(&sent)?;
         } else {
@@ -96,12 +100,12 @@ impl EraseArgs {
         let (bar, progress) = progress_bar("events");
         let found = admin.appearances(text, progress).await;
         bar.finish_and_clear();
-        let (listed, found) = found?;
+        let found = found?;
         if self.change.by.output.json {
-            terminal.json(&serde_json::json!({ "count": found, "listed": listed }))?;
+            terminal.json(&found)?;
         } else {
             let mut table = Table::new(["stream", "#version", "part", "name"]);
-            for of in &listed {
+            for of in &found.listed {
                 table.row([
                     of.stream.to_string(),
                     of.version.map(|version| version.to_string()).unwrap_or_default(),
@@ -109,14 +113,20 @@ impl EraseArgs {
                     of.name.clone(),
                 ]);
             }
-            terminal.table(&table, "It appears nowhere.")?;
-            if found > listed.len() as u64 {
-                terminal.line(format!("and {} more", number(found - listed.len() as u64)))?;
+            terminal.table(&table, "It appears nowhere in readable form.")?;
+            let more = found.count - found.listed.len() as u64;
+            if more > 0 {
+                terminal.line(format!("and {} more", number(more)))?;
             }
+            terminal.write(NOT_SEARCHED)?;
         }
-        Ok(if found == 0 { Exit::Done } else { Exit::Problems })
+        Ok(if found.count == 0 { Exit::Done } else { Exit::Problems })
     }
 }
+
+/// What `erase --find` cannot tell.
+const NOT_SEARCHED: &str = "Not searched: encrypted or compressed contents, snapshots and inboxes, \
+    topics of the bus, read models.";
 
 /// Replaces the content of an event.
 #[derive(Debug, Args)]
@@ -134,6 +144,9 @@ pub(crate) struct OverrideArgs {
     /// Version of the content's shape [default: that of the event]
     #[arg(long, value_name = "N")]
     schema_version: Option<u16>,
+    /// Store the content also where this program does not register the type and cannot check it
+    #[arg(long)]
+    unchecked: bool,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -151,9 +164,10 @@ impl OverrideArgs {
             json: self.content.get().to_owned(),
             name: self.name,
             schema_version: self.schema_version,
+            is_unchecked: self.unchecked,
         };
         let (stream, version) = (&self.stream, self.version);
-        let (before, after) = admin.rehearse_override(&replacement).await?;
+        let (before, after) = admin.rehearse_override(&replacement).await.map_err(unchecked)?;
         let json = self.change.by.output.json;
         if json && self.change.dry_run {
             terminal.json(&serde_json::json!({ "before": before, "after": after }))?;
@@ -164,7 +178,9 @@ impl OverrideArgs {
         if self.change.dry_run {
             return Ok(Exit::Done);
         }
-        self.change.confirm(terminal, &format!("override event {version} of {stream}"))?;
+        let unchecked = if self.unchecked { ", unchecked" } else { "" };
+        let what = format!("override event {version} of {stream}{unchecked}");
+        self.change.confirm(terminal, &what)?;
         let error = admin.override_event(&replacement).await?;
         if json {
             terminal.json(&serde_json::json!({ "overridden": true, "error": error }))?;
@@ -175,5 +191,14 @@ impl OverrideArgs {
             }
         }
         Ok(if error.is_some() { Exit::Problems } else { Exit::Done })
+    }
+}
+
+fn unchecked(error: AdminError) -> CliError {
+    match error {
+        AdminError::NotRegistered { .. } => CliError::Refused(format!(
+            "{error}, or add --unchecked: the app cannot load the stream if the content is wrong"
+        )),
+        error => error.into(),
     }
 }

@@ -148,7 +148,7 @@ impl MigrateCommand {
         } else if text.is_empty() {
             terminal.line(format!("no migration is due: the schema has version {found}"))?;
         } else {
-            terminal.write(&text)?;
+            terminal.block(&text)?;
         }
         Ok(exit)
     }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use composable_rust::{StreamId, Version};
 use composable_rust_admin::{
     Admin, DeadLetterView, EventView, InstanceView, StreamQuery, TimerView, WaitingView,
+    shell_quoted,
 };
 
 use crate::args::{ListArgs, OutputArgs};
@@ -166,7 +167,10 @@ pub(crate) fn next_page(
     next: Option<&impl std::fmt::Display>,
 ) -> Result<(), CliError> {
     match next {
-        Some(next) => terminal.write(&format!("There is more: --after {next}")),
+        Some(next) => {
+            let next = next.to_string();
+            terminal.write(&format!("There is more: --after {}", shell_quoted(&next)))
+        }
         None => Ok(()),
     }
 }

@@ -2,6 +2,8 @@
 
 use console::{measure_text_width, pad_str, truncate_str};
 
+use crate::printable;
+
 /// The width below which a column is not cut.
 const MIN_WIDTH: usize = 8;
 const GAP: &str = "  ";
@@ -22,14 +24,7 @@ impl Table {
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.header.len(), "every row has all columns");
-        // One line for each row.
-        let one_line = |cell: String| {
-            if cell.contains(['\n', '\r', '\t', '\x1b']) {
-                cell.replace(|c: char| c.is_control(), " ")
-            } else {
-                cell
-            }
-        };
+        let one_line = |cell: String| printable::line(&cell).into_owned();
         self.rows.push(cells.into_iter().map(one_line).collect());
     }
 

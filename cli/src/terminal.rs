@@ -4,11 +4,12 @@ use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
 use composable_rust_admin::Progress;
+use console::Color;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::CliError;
 use crate::table::Table;
+use crate::{CliError, printable};
 
 /// The terminal, file or pipe that a command writes to.
 pub struct Terminal {
@@ -55,35 +56,71 @@ impl Terminal {
         self.width.is_some()
     }
 
-    /// Writes a line. A closed pipe, as behind `| head`, ends the program without an error.
+    /// Writes a line, which is cut where it is too long for the screen.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), CliError> {
-        let text = text.as_ref();
-        match self.width {
-            Some(width) if console::measure_text_width(text) > width => {
-                self.write(&console::truncate_str(text, width, "…"))
-            }
-            _ => self.write(text),
-        }
+        self.put_cut(&printable::line(text.as_ref()))
+    }
+
+    /// Writes a line whose end has a colour, if there are colours; it is cut as others are.
+    pub(crate) fn line_ending_in(
+        &mut self,
+        colour: Color,
+        start: &str,
+        end: &str,
+    ) -> Result<(), CliError> {
+        let end = self.coloured(&printable::line(end), colour);
+        self.put_cut(&format!("{}{end}", printable::line(start)))
     }
 
     /// Writes a line that is not cut.
     pub(crate) fn write(&mut self, text: &str) -> Result<(), CliError> {
-        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-            written => Ok(written?),
-        }
+        self.put(&printable::line(text))
+    }
+
+    /// Writes a line that is not cut, whose first word has a colour, if there are colours.
+    pub(crate) fn write_after(
+        &mut self,
+        colour: Color,
+        word: &str,
+        rest: &str,
+    ) -> Result<(), CliError> {
+        let word = self.coloured(&printable::line(word), colour);
+        self.put(&format!("{word}{}", printable::line(rest)))
+    }
+
+    /// Writes a text of several lines, which are not cut.
+    pub(crate) fn block(&mut self, text: &str) -> Result<(), CliError> {
+        self.put(&printable::block(text))
     }
 
     /// Writes a value as one JSON document.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-        self.write(&text)
+        self.put(&printable::json(&text))
     }
 
     /// Writes a value as one line of JSON.
     pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value).map_err(io::Error::other)?;
-        self.write(&text)
+        self.put(&printable::json(&text))
+    }
+
+    fn put_cut(&mut self, text: &str) -> Result<(), CliError> {
+        match self.width {
+            Some(width) if console::measure_text_width(text) > width => {
+                self.put(&console::truncate_str(text, width, "…"))
+            }
+            _ => self.put(text),
+        }
+    }
+
+    /// Writes a line as it is, which the terminal obeys. A closed pipe, as behind `| head`, ends
+    /// the program without an error.
+    fn put(&mut self, text: &str) -> Result<(), CliError> {
+        match writeln!(self.out, "{text}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            written => Ok(written?),
+        }
     }
 
     /// Writes a table, or a line that says that there is nothing.
@@ -99,11 +136,11 @@ impl Terminal {
 
     /// Clears the screen; between two lists in a file it leaves a blank line.
     pub(crate) fn clear(&mut self) -> Result<(), CliError> {
-        self.write(if self.is_screen() { "\x1b[2J\x1b[1;1H" } else { "" })
+        self.put(if self.is_screen() { "\x1b[2J\x1b[1;1H" } else { "" })
     }
 
     /// Returns a text in a colour, if there are colours.
-    pub(crate) fn coloured(&self, text: &str, colour: console::Color) -> String {
+    fn coloured(&self, text: &str, colour: Color) -> String {
         if self.has_colours {
             console::style(text).fg(colour).force_styling(true).to_string()
         } else {
@@ -114,7 +151,7 @@ impl Terminal {
     /// Asks a question on stderr, and returns `true` if the answer begins with `y`.
     #[expect(clippy::unused_self, reason = "only a terminal can be asked")]
     pub(crate) fn ask(&self, question: &str) -> Result<bool, CliError> {
-        eprint!("{question} [y/N] ");
+        eprint!("{} [y/N] ", printable::line(question));
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_lowercase().starts_with('y'))

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use composable_rust::StreamId;
 use composable_rust::store::EventStore as _;
-use composable_rust_admin::{Admin, TimerQuery};
+use composable_rust_admin::{Admin, TimerQuery, TimerRef};
 
 use crate::args::{ChangeArgs, ListArgs};
 use crate::error::Exit;
@@ -71,7 +71,7 @@ impl TimersCommand {
                         return terminal.json(&timers);
                     }
                     let mut table =
-                        Table::new(["!stream", "timer", "!due", "#attempts", "message", "error"]);
+                        Table::new(["!stream", "!timer", "!due", "#attempts", "message", "error"]);
                     for of in timers {
                         let due = if of.due <= now { "overdue by " } else { "" };
                         table.row([
@@ -89,25 +89,24 @@ impl TimersCommand {
             }
             Self::Fire { stream, timer, change } => {
                 let admin = change.by.admin(admin);
-                if !prepare(&admin, &stream, &timer, &change, "fire", terminal).await? {
-                    return Ok(Exit::Done);
-                }
-                admin.fire_timer(&stream, &timer).await?;
+                let prepared = prepare(&admin, &stream, &timer, &change, "fire", terminal).await?;
+                let Some(seen) = prepared else { return Ok(Exit::Done) };
+                admin.fire_timer(&seen).await?;
                 change.by.done(terminal, &format!("the timer {timer} of {stream} is due"))
             }
             Self::Cancel { stream, timer, change } => {
                 let admin = change.by.admin(admin);
-                if !prepare(&admin, &stream, &timer, &change, "cancel", terminal).await? {
-                    return Ok(Exit::Done);
-                }
-                admin.cancel_timer(&stream, &timer).await?;
+                let prepared =
+                    prepare(&admin, &stream, &timer, &change, "cancel", terminal).await?;
+                let Some(seen) = prepared else { return Ok(Exit::Done) };
+                admin.cancel_timer(&seen).await?;
                 change.by.done(terminal, &format!("the timer {timer} of {stream} is cancelled"))
             }
         }
     }
 }
 
-/// Looks the timer up and asks; returns `false` if that is all.
+/// Looks the timer up and asks; returns the timer that was asked about, or `None` if that is all.
 async fn prepare(
     admin: &Admin,
     stream: &StreamId,
@@ -115,14 +114,14 @@ async fn prepare(
     change: &ChangeArgs,
     verb: &str,
     terminal: &mut Terminal,
-) -> Result<bool, CliError> {
+) -> Result<Option<TimerRef>, CliError> {
     let found = admin.timer(stream, timer).await?;
     let (name, due) = (&found.message.name, moment(found.due));
     let what = format!("{verb} the timer {timer} of {stream}, {name} due at {due}");
     if change.dry_run {
         change.by.planned(terminal, &what)?;
-        return Ok(false);
+        return Ok(None);
     }
     change.confirm(terminal, &what)?;
-    Ok(true)
+    Ok(Some(TimerRef::from(&found)))
 }

@@ -125,6 +125,5 @@ fn print_waiting(of: &TraceWaiting, prefix: &str, terminal: &mut Terminal) -> Re
         }
     };
     let colour = if of.kind == WaitingKind::DeadLetter { Color::Red } else { Color::Yellow };
-    let text = terminal.coloured(&text, colour);
-    terminal.line(format!("{prefix}{text}"))
+    terminal.line_ending_in(colour, prefix, &text)
 }

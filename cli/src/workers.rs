@@ -9,7 +9,7 @@ use crate::args::ListArgs;
 use crate::error::Exit;
 use crate::streams::next_page;
 use crate::table::Table;
-use crate::text::{age_at, number};
+use crate::text::{age_at, moment, number};
 use crate::{CliError, Terminal};
 
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ impl SagasArgs {
                 return terminal.json(&page);
             }
             let now = admin.app().store().now().await.map_err(CliError::store)?;
-            let mut table = Table::new(["step", "#count", "oldest", "waits for", "error"]);
+            let mut table = Table::new(["step", "#count", "!oldest", "waits for", "error"]);
             for step in &page.entries {
                 let Some(oldest) = step.oldest.first() else { continue };
                 table.row([
@@ -46,7 +46,15 @@ impl SagasArgs {
                     oldest.error.clone().unwrap_or_default(),
                 ]);
             }
-            terminal.table(&table, "All are finished.")?;
+            let is_first = self.after.is_none();
+            terminal.table(
+                &table,
+                match (is_first, &page.next) {
+                    (true, None) => "All are finished.",
+                    (_, Some(_)) => "All that were examined here are finished.",
+                    (false, None) => "All further ones are finished.",
+                },
+            )?;
             next_page(terminal, page.next.as_ref())
         };
         self.list.repeat(terminal, print).await
@@ -83,9 +91,20 @@ pub(crate) async fn processes(
         if json {
             return terminal.json(&processes);
         }
-        let mut table = Table::new(["!process", "#leases", "workers"]);
+        let mut table = Table::new([
+            "!process", "program", "version", "host", "#pid", "!since", "#leases", "workers",
+        ]);
         for of in processes {
-            table.row([of.process.to_string(), of.leases.to_string(), of.workers.join(" ")]);
+            table.row([
+                of.process.to_string(),
+                of.program,
+                of.version,
+                of.host,
+                of.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+                of.since.map(moment).unwrap_or_default(),
+                of.leases.to_string(),
+                of.workers.join(" "),
+            ]);
         }
         terminal.table(&table, "No processes.")
     };

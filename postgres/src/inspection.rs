@@ -56,6 +56,14 @@ const SEARCH_LOG: &str = concat!(
     " order by e.log_offset desc"
 );
 
+/// `$2` and `$3` are the stream and version to begin after. The columns are those of
+/// `event_columns`.
+const LIST_OVERRIDDEN: &str = "select e.version, e.log_offset, e.event_id, e.created_at, \
+         e.event_type, e.schema_version, e.codec, e.event_data, e.metadata, e.stream_id \
+     from event_overrides o join events e using (partition, stream_id, version) \
+     where o.partition = $1 and ($2::text is null or (o.stream_id, o.version) > ($2, $3)) \
+     order by o.stream_id, o.version limit $4";
+
 const TIMER_QUEUES: &str = "with recursive t(partition, category) as ( \
          (select partition, category from timers order by partition, category limit 1) \
          union all select n.partition, n.category from t cross join lateral ( \
@@ -133,6 +141,23 @@ impl Inspection for PostgresEventStore {
             .bind(count(limit));
         let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
         let event = |row| row::event(row, row::stream(row, 9)?, range.partition);
+        rows.iter().map(event).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    async fn list_overridden(
+        &self,
+        partition: u16,
+        after: Option<&StoredEvent>,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        validate_partition(self.log, partition)?;
+        let query = sqlx::query(LIST_OVERRIDDEN)
+            .bind(smallint(partition))
+            .bind(after.map(|event| event.stream.as_str()))
+            .bind(after.map(|event| bigint(event.version.get())))
+            .bind(count(limit));
+        let rows = self.readers.run(async |reader| query.fetch_all(reader).await).await?;
+        let event = |row| row::event(row, row::stream(row, 9)?, partition);
         rows.iter().map(event).collect::<Result<_, _>>().map_err(store_error)
     }
 

@@ -21,7 +21,7 @@ pub use instance::send::SendCommand;
 pub use store::Store;
 pub use worker::external_record::ExternalRecord;
 
-pub use app::registry::{LoadedInstance, Registry, RegistryError};
+pub use app::registry::{LoadedInstance, NamedCommand, Registry, RegistryError};
 pub use instance::group_commit::GroupCommit;
 
 /// Settings of an app and of what is registered with it.
@@ -46,6 +46,7 @@ pub mod operations {
     pub use crate::app::reset_policy::ResetPolicyError;
     pub use crate::app::stuck_instances::StuckInstance;
     pub use crate::app::unknown_messages::UnknownMessage;
+    pub use crate::app::validate::OPERATORS;
     pub use crate::metrics::{MetricDescription, MetricKind, descriptions as metrics};
     pub use crate::worker::bus::subscriptions::SubscriptionStatus;
     pub use crate::worker::projection::handle::{

@@ -1,11 +1,13 @@
 //! Copies of a log in use.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use composable_rust_core::store::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use uuid::Uuid;
 
 use crate::error::store_error;
 use crate::store::SqliteEventStore;
@@ -27,7 +29,7 @@ impl SqliteEventStore {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call may leave a file with the suffix `.partial`, which the next call replaces.
+    /// A dropped call leaves no copy, and at most a file with the suffix `.partial`, to be deleted.
     ///
     /// # Example: a backup before a deployment
     ///
@@ -50,16 +52,12 @@ impl SqliteEventStore {
         let to = to.as_ref();
         let path = crate::builder::checked(to).map_err(|of| StoreError::Invalid(of.to_string()))?;
         if path.exists() {
-            return Err(StoreError::Invalid(format!("`{}` exists", path.display())));
+            return Err(exists(&path));
         }
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        if partial.exists() {
-            std::fs::remove_file(&partial).map_err(StoreError::unavailable)?;
-        }
-        self.vacuum_into(&partial).await.map_err(store_error)?;
-        sync(partial, path).await
+        let partial = Partial::of(&path);
+        self.vacuum_into(&partial.0).await.map_err(store_error)?;
+        let named = tokio::task::spawn_blocking(move || name(&partial, &path));
+        named.await.map_err(StoreError::unavailable)?
     }
 
     async fn vacuum_into(&self, path: &Path) -> Result<(), sqlx::Error> {
@@ -74,13 +72,45 @@ impl SqliteEventStore {
     }
 }
 
-/// Writes a complete copy to the disk, then gives it its name.
-async fn sync(partial: PathBuf, path: PathBuf) -> Result<u64, StoreError> {
-    let written = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::open(&partial)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, &path)?;
-        Ok::<_, std::io::Error>(file.metadata()?.len())
-    });
-    written.await.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
+/// A copy under way, in a file of its own, which is deleted when it is dropped.
+struct Partial(PathBuf);
+
+impl Partial {
+    fn of(path: &Path) -> Self {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".{}.partial", Uuid::new_v4()));
+        Self(PathBuf::from(partial))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It has its name already, or nobody needs it.
+        _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Writes a complete copy to the disk, then gives it its name, which no other file has.
+fn name(partial: &Partial, path: &Path) -> Result<u64, StoreError> {
+    let unavailable = |error: std::io::Error| StoreError::unavailable(error);
+    let file = std::fs::File::open(&partial.0).map_err(unavailable)?;
+    file.sync_all().map_err(unavailable)?;
+    match std::fs::hard_link(&partial.0, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(exists(path)),
+        // A file system without links, where a file that appears at this moment is replaced.
+        Err(_) if path.exists() => return Err(exists(path)),
+        Err(_) => std::fs::rename(&partial.0, path).map_err(unavailable)?,
+    }
+    // The name is on the disk when its folder is.
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        std::fs::File::open(folder).and_then(|of| of.sync_all()).map_err(unavailable)?;
+    }
+    Ok(file.metadata().map_err(unavailable)?.len())
+}
+
+fn exists(path: &Path) -> StoreError {
+    StoreError::Invalid(format!("`{}` exists", path.display()))
 }

@@ -58,6 +58,14 @@ const SEARCH_LOG: &str = concat!(
      order by e.log_offset desc limit ?8"
 );
 
+/// ?2 and ?3 are the stream and version to begin after. The columns are those of `event_columns`.
+const LIST_OVERRIDDEN: &str = "select e.version, e.log_offset, e.event_id, e.created_at, \
+        e.metadata, e.event_type, e.schema_version, e.codec, e.event_data, e.stream_id \
+    from event_overrides o cross join events e on e.partition = o.partition \
+        and e.stream_id = o.stream_id and e.version = o.version \
+    where o.partition = ?1 and (?2 is null or (o.stream_id, o.version) > (?2, ?3)) \
+    order by o.stream_id, o.version limit ?4";
+
 const TIMER_QUEUES: &str = "with recursive t(first) as ( \
         select (select rowid from timers order by partition, category limit 1) \
         union all select (select n.rowid from timers q cross join timers n \
@@ -138,6 +146,23 @@ impl Inspection for SqliteEventStore {
         args.add(count(limit));
         let rows = self.readers().fetch(SEARCH_LOG, args).await.map_err(store_error)?;
         let event = |row| event(row, range.partition, stream(row, 9)?);
+        rows.iter().map(event).collect::<Result<_, _>>().map_err(store_error)
+    }
+
+    async fn list_overridden(
+        &self,
+        partition: u16,
+        after: Option<&StoredEvent>,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        validate_partition(self.log_info(), partition)?;
+        let mut args = Args::default();
+        args.add(i64::from(partition));
+        args.add(after.map(|event| event.stream.as_str()));
+        args.add(after.map(|event| int(event.version.get())));
+        args.add(count(limit));
+        let rows = self.readers().fetch(LIST_OVERRIDDEN, args).await.map_err(store_error)?;
+        let event = |row| event(row, partition, stream(row, 9)?);
         rows.iter().map(event).collect::<Result<_, _>>().map_err(store_error)
     }
 

@@ -1,7 +1,15 @@
 //! Operations against stores.
 
 mod audit;
+mod busy_log;
+mod clocks;
 mod events;
+mod letters;
+mod orders;
+mod paused;
+mod rearmed;
 mod shop;
+mod subjects;
 mod trace;
+mod trail;
 mod verify;

@@ -14,7 +14,7 @@ const LETTERS: usize = 5_000;
 const STILL_FAIL: usize = 10;
 
 async fn dead_letters(admin: &Admin) -> usize {
-    admin.dead_letters(&DeadLetterFilter::default(), usize::MAX).await.unwrap().len()
+    admin.dead_letters(&DeadLetterFilter::default(), usize::MAX).await.unwrap().entries.len()
 }
 
 async fn until(deadline: Duration, mut is_so: impl AsyncFnMut() -> bool) {

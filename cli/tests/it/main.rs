@@ -2,6 +2,7 @@
 
 mod commands;
 mod drill;
+mod guards;
 mod output;
 mod postgres;
 mod program;

@@ -218,7 +218,7 @@ pub(crate) async fn fill(store: impl EventStore) {
             .await
             .unwrap();
         let prepared = app.handle(&Parcel::id("1")).state(|parcel| parcel.kilos).await.unwrap();
-        if letters.len() == 4 && prepared.is_some() {
+        if letters.entries.len() == 4 && prepared.is_some() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

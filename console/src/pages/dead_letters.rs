@@ -20,13 +20,15 @@ pub(crate) async fn groups(context: Context) -> Result<Page, Failure> {
         error_contains: Some(context.query("error")).filter(|of| !of.is_empty()).map(str::to_owned),
         ..DeadLetterFilter::default()
     };
-    let groups = context.admin().dead_letter_groups(&filter).await?;
+    let found = context.admin().dead_letter_groups(&filter).await?;
+    let groups = &found.entries;
     let body = html! {
+        @if found.is_cut { (none("There are more than are counted here. A decision about a group reaches all of it.")) }
         @if groups.is_empty() { p.good { "There are none." } }
         @else {
             div.scroll { table {
                 thead { tr { th.number { "Count" } th { "Queue" } th { "Message" } th { "Error" } th { "Since" } th { "Decide about the group" } } }
-                tbody { @for group in &groups { (row(&context, group)) } }
+                tbody { @for group in groups { (row(&context, group)) } }
             } }
         }
     };
@@ -68,7 +70,7 @@ fn row(context: &Context, group: &DeadLetterGroup) -> Markup {
 
 pub(crate) async fn list(context: Context) -> Result<Page, Failure> {
     let filter = filter(&context)?;
-    let letters = context.admin().dead_letters(&filter, SHOWN).await?;
+    let letters = context.admin().dead_letters(&filter, SHOWN).await?.entries;
     let body = html! {
         p.pages { a href=(context.link("/dead-letters")) { "All groups" } }
         (table(&context, &letters))

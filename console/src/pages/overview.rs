@@ -25,7 +25,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     let lag = checkpoints.iter().filter_map(|of| of.lag).sum::<u64>()
         + projections.iter().map(|of| of.of.saturating_sub(of.done)).sum::<u64>();
     let oldest = queues.iter().map(|of| of.oldest_seconds).max().unwrap_or(0);
-    let unserved = queues.iter().filter(|of| of.depth > 0 && !of.has_worker).count();
+    let unserved = queues.iter().filter(|of| of.depth > 0 && of.has_worker == Some(false)).count();
     let failed = projections.iter().filter(|of| of.state == "failed" || of.error.is_some()).count();
     let series = context.shared.samples.add(Sample { at: Instant::now(), events, depth, lag });
     let rate = series.rate.last().copied().unwrap_or(0.0);

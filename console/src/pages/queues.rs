@@ -31,7 +31,13 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
                             td.number { (counted(of.depth)) }
                             td.number { @if of.depth > 0 { (seconds(of.oldest_seconds)) } }
                             td.number { @if of.dead_letters > 0 { span.bad { (counted(of.dead_letters)) } } }
-                            td { @if of.has_worker { span.good { "yes" } } @else { span.bad { "none" } } }
+                            td {
+                                @match of.has_worker {
+                                    Some(true) => span.good { "yes" },
+                                    Some(false) => span.bad { "none" },
+                                    None => span.faint { "paused" },
+                                }
+                            }
                             td.failure { (of.last_error.as_deref().unwrap_or("")) }
                         }
                     }

@@ -1,6 +1,6 @@
 //! Armed timers, in the order of their deadlines.
 
-use composable_rust_admin::{TimerQuery, TimerView};
+use composable_rust_admin::{TimerQuery, TimerRef, TimerView};
 use maud::{Markup, html};
 
 use crate::action::Outcome;
@@ -54,7 +54,9 @@ pub(crate) fn table(context: &Context, timers: &[TimerView]) -> Markup {
 
 fn row(context: &Context, of: &TimerView) -> Markup {
     let (stream_of, then) = (of.message.sender.to_string(), context.path.to_string());
-    let fields = [("stream", &*stream_of), ("timer", &*of.id), ("then", &*then)];
+    let arming = of.arming.to_string();
+    let fields =
+        [("stream", &*stream_of), ("timer", &*of.id), ("arming", &*arming), ("then", &*then)];
     html! {
         tr {
             td.short { (time(of.due)) }
@@ -73,22 +75,29 @@ fn row(context: &Context, of: &TimerView) -> Markup {
 }
 
 pub(crate) async fn fire(context: Context, form: Form) -> Result<Outcome, Failure> {
-    let (stream, id) = (form.parsed("stream")?, form.field("timer"));
+    let timer = seen(&form)?;
     if !form.is_confirmed() {
-        let question = format!("Fire the timer {id} of {stream} now?");
+        let question = format!("Fire the timer {} of {} now?", timer.id, timer.stream);
         return Ok(Outcome::Ask { question, label: "Fire".to_owned() });
     }
-    context.admin_because(form.reason()).fire_timer(&stream, id).await?;
+    context.admin_because(form.reason()).fire_timer(&timer).await?;
     Ok(Outcome::done("The timer is due now.", form.then("/timers")))
 }
 
 pub(crate) async fn cancel(context: Context, form: Form) -> Result<Outcome, Failure> {
-    let (stream, id) = (form.parsed("stream")?, form.field("timer"));
+    let timer = seen(&form)?;
     if !form.is_confirmed() {
+        let TimerRef { stream, id, .. } = &timer;
         let question =
             format!("Cancel the timer {id} of {stream}? Its message is never delivered.");
         return Ok(Outcome::Ask { question, label: "Cancel the timer".to_owned() });
     }
-    context.admin_because(form.reason()).cancel_timer(&stream, id).await?;
+    context.admin_because(form.reason()).cancel_timer(&timer).await?;
     Ok(Outcome::done("The timer is cancelled.", form.then("/timers")))
+}
+
+/// Returns the timer of a form, as the page has shown it.
+fn seen(form: &Form) -> Result<TimerRef, Failure> {
+    let id = form.field("timer").to_owned();
+    Ok(TimerRef { stream: form.parsed("stream")?, id, arming: form.parsed("arming")? })
 }

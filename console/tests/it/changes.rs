@@ -80,14 +80,26 @@ async fn timers_are_fired_and_cancelled() {
     let (router, admin) = open().await;
     let query = TimerQuery { limit: 10, ..TimerQuery::default() };
     let before = admin.timers(&query).await.unwrap();
-    let fields = [("stream", "order-17"), ("timer", "reminder"), ("confirmed", "yes")];
+    let arming = before[0].arming.to_string();
+    let shown = get("/ops/timers").token(TOKEN).of(&router).await.text;
+    assert!(shown.contains(&arming), "{shown}");
+    let fields = |arming| {
+        let confirmed = ("confirmed", "yes");
+        [("stream", "order-17"), ("timer", "reminder"), ("arming", arming), confirmed]
+    };
+    // The timer that was asked about is another one.
+    let nobody = fields("00000000-0000-4000-8000-000000000000/0");
+    for path in ["/ops/timers/fire", "/ops/timers/cancel"] {
+        assert_eq!(post(path, &nobody).token(TOKEN).of(&router).await.status, 409, "{path}");
+    }
+    let fields = fields(&arming);
     let fired = post("/ops/timers/fire", &fields).token(TOKEN).of(&router).await;
     assert_eq!(fired.status, 303, "{}", fired.text);
     let after = admin.timers(&query).await.unwrap();
     assert!(after[0].due < before[0].due && after.len() == before.len(), "{after:?}");
     let done = post("/ops/timers/cancel", &fields).token(TOKEN).of(&router).await;
     assert_eq!((done.status, admin.timers(&query).await.unwrap().len()), (303, before.len() - 1));
-    assert_eq!(post("/ops/timers/cancel", &fields).token(TOKEN).of(&router).await.status, 404);
+    assert_eq!(post("/ops/timers/cancel", &fields).token(TOKEN).of(&router).await.status, 409);
 }
 
 #[tokio::test]

@@ -57,13 +57,13 @@ pub(crate) fn nested(console: Console) -> Router {
 /// Returns the number of dead letters about which no decision was made.
 pub(crate) async fn undecided(admin: &Admin) -> usize {
     let all = admin.dead_letters(&DeadLetterFilter::default(), 100).await.unwrap();
-    all.iter().filter(|letter| letter.decision.is_none()).count()
+    all.entries.iter().filter(|letter| letter.decision.is_none()).count()
 }
 
 /// Returns the key of the only group of dead letters.
 pub(crate) async fn group(admin: &Admin) -> String {
     let groups = admin.dead_letter_groups(&DeadLetterFilter::default()).await.unwrap();
-    groups.into_iter().next().unwrap().key
+    groups.entries.into_iter().next().unwrap().key
 }
 
 /// A response.

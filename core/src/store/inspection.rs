@@ -31,6 +31,15 @@ pub trait Inspection: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
+    /// Returns up to `limit` overridden events of one partition as they were appended, in the order
+    /// of the bytes of their streams' names and of versions, beginning after the given one.
+    fn list_overridden(
+        &self,
+        partition: u16,
+        after: Option<&StoredEvent>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
+
     /// Returns the queues that have armed timers, due or not, in order.
     fn timer_queues(&self) -> impl Future<Output = Result<Vec<TimerQueue>, StoreError>> + Send;
 

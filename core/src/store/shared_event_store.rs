@@ -189,6 +189,7 @@ erase! {
     Inspection {
         fn list_streams(partition: owned u16, prefix: borrowed str, after: maybe StreamId, limit: owned usize) -> Vec<StreamSummary>;
         fn search_log(range: owned LogRange, filter: borrowed EventFilter, limit: owned usize) -> Vec<StoredEvent>;
+        fn list_overridden(partition: owned u16, after: maybe StoredEvent, limit: owned usize) -> Vec<StoredEvent>;
         fn timer_queues() -> Vec<TimerQueue>;
         fn list_timers(queue: borrowed TimerQueue, after: maybe TimerEntry, limit: owned usize) -> Vec<TimerEntry>;
         fn timers_of(stream: borrowed StreamId) -> Vec<TimerEntry>;

@@ -9,7 +9,7 @@ use composable_rust_core::queue::{
     OutboxMessage, OutboxRow, Queue, QueueChange, QueuePosition, Settlement, TimerQueue,
     TimerSettlement, Timers as _,
 };
-use composable_rust_core::store::{NewOutboxRow, StoreError};
+use composable_rust_core::store::{Inspection as _, NewOutboxRow, StoreError};
 use futures_util::{Stream, TryStreamExt as _, stream};
 
 use crate::app::context::AppContext;
@@ -18,6 +18,9 @@ use crate::worker::worker_id::WorkerId;
 
 /// The maximum number of rows or dead letters that are counted per queue.
 pub(crate) const MAX_COUNTED: usize = 10_000;
+
+/// The highest index of a row, as every store can keep it.
+const MAX_INDEX: u32 = i32::MAX as u32;
 
 /// The queues of a log: see [`App::queues`](crate::App::queues).
 #[derive(Clone)]
@@ -44,10 +47,10 @@ pub struct QueueStatus {
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000.
     pub dead_letters: u64,
-    /// `true` if a running process has announced that it works the queue; `false` for all queues
-    /// while the log is paused. Rows of a queue without a worker wait until a worker is registered,
-    /// or until they are parked or discarded.
-    pub has_worker: bool,
+    /// `true` if a running process has announced that it works the queue; `None` while the log is
+    /// paused, when no process announces anything. Rows of a queue without a worker wait until a
+    /// worker is registered, or until they are parked or discarded.
+    pub has_worker: Option<bool>,
 }
 
 /// A message that waits in a queue: a row of the outbox, or a timer that is due.
@@ -82,24 +85,20 @@ impl Queues {
     ///
     /// [`StoreError`]: the store cannot be read. Retry.
     pub async fn all(&self) -> Result<Vec<QueueStatus>, StoreError> {
-        Ok(self.read().await?.0)
-    }
-
-    /// Returns the state of every queue, and `true` if the log is paused.
-    pub(crate) async fn read(&self) -> Result<(Vec<QueueStatus>, bool), StoreError> {
         let summaries = self.0.store.summarize_queues(MAX_COUNTED).await?;
         let workers: BTreeSet<String> = summaries.iter().map(|of| worker(&of.queue)).collect();
         let table = self.0.store.load_leases(&Vec::from_iter(workers)).await?;
         let announced: BTreeSet<String> = table.members.iter().map(|(of, _)| of.clone()).collect();
+        let is_paused = table.is_log_paused();
         let status = |of: composable_rust_core::queue::QueueSummary| QueueStatus {
-            has_worker: announced.contains(&worker(&of.queue)),
+            has_worker: (!is_paused).then(|| announced.contains(&worker(&of.queue))),
             queue: of.queue,
             rows: of.rows,
             oldest: of.oldest,
             last_error: of.last_error,
             dead_letters: of.dead_letters,
         };
-        Ok((summaries.into_iter().map(status).collect(), table.is_log_paused()))
+        Ok(summaries.into_iter().map(status).collect())
     }
 
     /// Returns the messages that wait in a queue, in order; for timers, the first 10,000 that are
@@ -134,8 +133,8 @@ impl Queues {
     }
 
     /// Parks a message among the dead letters, with or without a worker for its queue. Later
-    /// messages from its sender to the same recipient are parked behind it. If the message was
-    /// handled meanwhile, nothing happens.
+    /// messages from its sender to the same recipient are parked behind it. Returns `false`, and
+    /// does nothing, if the message was handled meanwhile.
     ///
     /// The queue's worker loses its lease of the partition and takes it again within seconds. The
     /// work that it has under way is repeated, as after a crash.
@@ -143,7 +142,7 @@ impl Queues {
     /// # Errors
     ///
     /// [`StoreError`]: the message may not be parked. Retry.
-    pub async fn park(&self, message: &WaitingMessage, reason: &str) -> Result<(), StoreError> {
+    pub async fn park(&self, message: &WaitingMessage, reason: &str) -> Result<bool, StoreError> {
         // Zero attempts mark a dead letter that was redelivered too late, which this one is not.
         let (attempts, error) = (message.attempts.max(1), Some(reason.replace('\0', " ")));
         self.settle(message, QueueChange::Parked { attempts, error }).await
@@ -151,8 +150,8 @@ impl Queues {
 
     /// Discards a message, with or without a worker for its queue: its sender gets the reply
     /// `Undelivered` (for a call, `Exhausted`). If the message is an event that blocks the
-    /// publication of its stream, the event is left out. If the message was handled meanwhile,
-    /// nothing happens.
+    /// publication of its stream, the event is left out. Returns `false`, and does nothing, if the
+    /// message was handled meanwhile.
     ///
     /// The queue's worker loses its lease of the partition and takes it again within seconds. The
     /// work that it has under way is repeated, as after a crash.
@@ -160,7 +159,7 @@ impl Queues {
     /// # Errors
     ///
     /// [`StoreError`]: the message may not be discarded. Retry.
-    pub async fn discard(&self, message: &WaitingMessage) -> Result<(), StoreError> {
+    pub async fn discard(&self, message: &WaitingMessage) -> Result<bool, StoreError> {
         let mut replies = replies_to_discarded(&message.queue, &message.queued)?;
         if !record_discarded(&self.0, &message.queue, &message.queued).await? {
             replies.clear();
@@ -168,27 +167,57 @@ impl Queues {
         self.settle(message, QueueChange::Done(replies)).await
     }
 
+    /// Changes a message, if it still waits.
     async fn settle(
         &self,
         message: &WaitingMessage,
         change: QueueChange,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (queue, partition) = (message.queue.clone(), message.queue.partition);
-        under_seized_lease(&self.0, &message.queue, async |lease| match &message.location {
-            RowLocation::Row(position) => {
-                let settlement = Settlement { lease, queue, position: *position, change };
-                let settled = self.0.store.settle(partition, &[settlement]).await?;
-                if settled == [true] { Ok(()) } else { Err(taken_over()) }
+        let settled = under_seized_lease(&self.0, &message.queue, async |lease| {
+            // Under the lease, no worker settles it from now on.
+            if !self.still_waits(message).await? {
+                return Ok(false);
             }
-            RowLocation::Timer(firing) => {
-                let (stream, firing) = (message.queued.sender.clone(), firing.clone());
-                let settlement = TimerSettlement { lease, stream, timer: firing, change };
-                self.0.store.settle_timers(partition, &[settlement]).await
+            match &message.location {
+                RowLocation::Row(position) => {
+                    let settlement = Settlement { lease, queue, position: *position, change };
+                    let settled = self.0.store.settle(partition, &[settlement]).await?;
+                    if settled == [true] { Ok(true) } else { Err(taken_over()) }
+                }
+                RowLocation::Timer(firing) => {
+                    let (stream, timer) = (message.queued.sender.clone(), firing.clone());
+                    let settlement = TimerSettlement { lease, stream, timer, change };
+                    self.0.store.settle_timers(partition, &[settlement]).await.map(|()| true)
+                }
             }
         })
         .await?;
         self.0.unknowns.gone(&worker(&message.queue), &message.queued.row.id);
-        Ok(())
+        Ok(settled)
+    }
+
+    async fn still_waits(&self, message: &WaitingMessage) -> Result<bool, StoreError> {
+        let store = &self.0.store;
+        match &message.location {
+            RowLocation::Row(position) => {
+                let before = QueuePosition {
+                    sequence: position.sequence.saturating_sub(1),
+                    index: MAX_INDEX,
+                };
+                let after = if position.index == 0 {
+                    before
+                } else {
+                    QueuePosition { index: position.index - 1, ..*position }
+                };
+                let rows = store.read_outbox(&[(message.queue.clone(), after)], 1).await?;
+                Ok(rows.first().is_some_and(|row| row.position == *position))
+            }
+            RowLocation::Timer(firing) => {
+                let timers = store.timers_of(&message.queued.sender).await?;
+                Ok(timers.iter().any(|of| of.timer.timer == *firing))
+            }
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use composable_rust_core::codec::{DecodeError, EncodedMessage, Format};
 use composable_rust_core::event::StoredEvent;
 use composable_rust_core::message::{MessageKind, ReplySource};
-use composable_rust_core::{Aggregate, Id, Message as _, StreamId, Version};
+use composable_rust_core::{Aggregate, Id, Message, StreamId, Version};
 use futures_util::future::BoxFuture;
 
-use crate::error::{LoadError, error_chain};
+use crate::error::{LoadError, SendError, error_chain};
 use crate::instance::load::{load, load_events, undecodable};
 use crate::instance::receive::InboundMessage;
 use crate::instance::runtime::AggregateRuntime;
@@ -65,7 +65,7 @@ pub enum RegistryError {
     /// The stream cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The command was rejected or failed; see the code.
+    /// The command was rejected or cannot be handled; see the code.
     #[error("{message}")]
     Rejected {
         /// The stable name of the rejection or error.
@@ -73,6 +73,66 @@ pub enum RegistryError {
         /// A description of the error.
         message: String,
     },
+    /// There is no outcome: the command may have been recorded, or may still be. Send it again with
+    /// the same key to learn the outcome.
+    #[error("{message}")]
+    Unavailable {
+        /// The stable name of the error.
+        code: &'static str,
+        /// A description of the error.
+        message: String,
+    },
+}
+
+/// A command by its stored name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedCommand<'a> {
+    name: &'a str,
+    content: &'a str,
+    key: Option<&'a str>,
+    user: Option<&'a str>,
+}
+
+impl<'a> NamedCommand<'a> {
+    /// Creates the command called `name`, with its content as JSON text.
+    pub fn new(name: &'a str, content: &'a str) -> Self {
+        Self { name, content, key: None, user: None }
+    }
+
+    /// Makes the send idempotent, as [`SendCommand::key`](crate::SendCommand::key) does.
+    #[must_use]
+    pub fn key(self, key: &'a str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Sets the user on whose behalf the command is sent.
+    #[must_use]
+    pub fn by(self, user: &'a str) -> Self {
+        Self { user: Some(user), ..self }
+    }
+}
+
+impl RegistryError {
+    /// Returns `true` if a retry can succeed: for a command, with the same key.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Load(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    fn of_send<R: Message>(error: SendError<R>) -> Self {
+        let (code, message) = (error.code(), error_chain(&error));
+        match error {
+            SendError::DeadlinePassed
+            | SendError::OutcomeUnknown
+            | SendError::InProgress
+            | SendError::ShuttingDown => Self::Unavailable { code, message },
+            SendError::Load(error) => Self::Load(error),
+            _ => Self::Rejected { code, message },
+        }
+    }
 }
 
 impl Registry {
@@ -155,19 +215,17 @@ impl Registry {
         Ok(self.find(stream.category())?.instance(stream, until).await?)
     }
 
-    /// Sends the command called `name`, with its content as JSON text, to the instance of a stream.
+    /// Sends a command to the instance of a stream.
     ///
     /// # Errors
     ///
-    /// No aggregate has the stream's category, the content cannot be decoded as the command, or the
-    /// command was rejected or failed.
+    /// [`RegistryError`]; each variant says what to do.
     pub async fn send(
         &self,
         stream: &StreamId,
-        name: &str,
-        content: &str,
+        command: NamedCommand<'_>,
     ) -> Result<composable_rust_core::Receipt, RegistryError> {
-        self.find(stream.category())?.send(stream, name, content).await
+        self.find(stream.category())?.send(stream, command).await
     }
 
     /// Returns the targets and gateways whose replies an aggregate handles.
@@ -188,7 +246,7 @@ impl Registry {
 
     /// Decides a message that the runtime would deliver, on a copy of its recipient's state, and
     /// changes nothing.
-    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<(), Failure> {
+    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<Delivered, Failure> {
         match self.0.get(message.stream.category()) {
             Some(aggregate) => aggregate.rehearse(message).await,
             None => Err(Failure::unregistered("aggregate", message.stream.category())),
@@ -224,12 +282,14 @@ pub(crate) trait ErasedAggregate: Send + Sync {
         stream: &'a StreamId,
         until: Option<Version>,
     ) -> BoxFuture<'a, Result<LoadedInstance, LoadError>>;
-    fn rehearse<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, Result<(), Failure>>;
+    fn rehearse<'a>(
+        &'a self,
+        message: &'a InboundMessage,
+    ) -> BoxFuture<'a, Result<Delivered, Failure>>;
     fn send<'a>(
         &'a self,
         stream: &'a StreamId,
-        name: &'a str,
-        content: &'a str,
+        command: NamedCommand<'a>,
     ) -> BoxFuture<'a, Result<Receipt, RegistryError>>;
 }
 
@@ -270,7 +330,10 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         Ok(json(&decoded))
     }
 
-    fn rehearse<'a>(&'a self, message: &'a InboundMessage) -> BoxFuture<'a, Result<(), Failure>> {
+    fn rehearse<'a>(
+        &'a self,
+        message: &'a InboundMessage,
+    ) -> BoxFuture<'a, Result<Delivered, Failure>> {
         Box::pin(self.0.rehearse(message))
     }
 
@@ -297,9 +360,9 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
     fn send<'a>(
         &'a self,
         stream: &'a StreamId,
-        name: &'a str,
-        content: &'a str,
+        command: NamedCommand<'a>,
     ) -> BoxFuture<'a, Result<Receipt, RegistryError>> {
+        let NamedCommand { name, content, key, user } = command;
         Box::pin(async move {
             let invalid = |reason| RegistryError::InvalidCommand { name: name.to_owned(), reason };
             let kind =
@@ -311,10 +374,14 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
                 .map_err(|error| invalid(error_chain(&error)))?;
             let id = Id::<A>::parse(stream.id()).map_err(|error| invalid(error.to_string()))?;
             let handle = crate::Handle { id, runtime: Arc::clone(&self.0) };
-            handle.send(command).await.map_err(|error| RegistryError::Rejected {
-                code: error.code(),
-                message: error_chain(&error),
-            })
+            let mut send = handle.send(command);
+            if let Some(key) = key {
+                send = send.key(key);
+            }
+            if let Some(user) = user {
+                send = send.by(user);
+            }
+            send.await.map_err(RegistryError::of_send)
         })
     }
 }
@@ -323,7 +390,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
 pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
 
 /// Returns a message as JSON text.
-fn json(message: &impl composable_rust_core::Message) -> String {
+fn json(message: &impl Message) -> String {
     match message.encode(Format::Json).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         _ => debug(message),

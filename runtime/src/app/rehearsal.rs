@@ -6,7 +6,7 @@ use composable_rust_core::store::StoreError;
 
 use crate::app::app::App;
 use crate::instance::receive::InboundMessage;
-use crate::worker::outcome::Failure;
+use crate::worker::outcome::{Delivered, Failure};
 use crate::worker::queued_input::queued_input;
 use crate::worker::queued_message::metadata;
 
@@ -42,8 +42,10 @@ impl App {
             OutboxKind::Policy => match self.policy(&letter.queue.target) {
                 Some(policy) => {
                     match queued_input(self.store(), &letter.message.row.content).await? {
-                        Some(input) => policy.apply(self.shared(), &input).map(|_| ()),
-                        None => Ok(()),
+                        Some(input) => {
+                            policy.apply(self.shared(), &input).map(|_| Delivered::Handled)
+                        }
+                        None => Ok(Delivered::Handled),
                     }
                 }
                 None => Err(Failure::unregistered("policy", &letter.queue.target)),
@@ -53,7 +55,10 @@ impl App {
             }
         };
         match rehearsed {
-            Ok(()) => Ok(Rehearsal::Passes),
+            Ok(Delivered::StreamClosed) => {
+                Ok(Rehearsal::Fails { error: "the recipient's stream is closed".to_owned() })
+            }
+            Ok(Delivered::Handled | Delivered::StaleTimer) => Ok(Rehearsal::Passes),
             Err(Failure::Unavailable(error)) => Err(StoreError::unavailable(error)),
             Err(Failure::NeedsNewerCode(newer)) if newer.reason.ends_with("is registered") => {
                 Ok(Rehearsal::Unknown)
@@ -62,9 +67,9 @@ impl App {
         }
     }
 
-    async fn rehearse_command(&self, letter: &DeadLetter) -> Result<(), Failure> {
+    async fn rehearse_command(&self, letter: &DeadLetter) -> Result<Delivered, Failure> {
         let row = &letter.message.row;
-        let Some(metadata) = metadata(&row.metadata)? else { return Ok(()) };
+        let Some(metadata) = metadata(&row.metadata)? else { return Ok(Delivered::Handled) };
         let timer = letter.arming.map(|arming| ArmedTimer { id: row.recipient.clone(), arming });
         let stream = match timer {
             Some(_) => letter.message.sender.clone(),

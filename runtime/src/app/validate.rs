@@ -24,6 +24,9 @@ const RESERVED_NAMES: [&str; 3] = ["commands", "relay", "send"];
 /// The prefixes of the framework's own queues, leases and consumer groups.
 const RESERVED_PREFIXES: [&str; 3] = ["bus/", "project/", "relay/"];
 
+/// The category of the streams in which operations on the store are recorded.
+pub const OPERATORS: &str = "operators";
+
 /// The prefix of the names of senders in other services.
 const BUS_PREFIX: &str = "bus_";
 
@@ -53,6 +56,12 @@ impl AppBuilder {
         for name in names.keys().filter(|name| name.starts_with(BUS_PREFIX)) {
             problems.push(format!(
                 "`{name}` begins with `{BUS_PREFIX}`, as do the names of senders in other services"
+            ));
+        }
+        if let Some(type_name) = names.get(OPERATORS) {
+            problems.push(format!(
+                "`{type_name}` is called `{OPERATORS}`, as are the streams that record what \
+                 operators change"
             ));
         }
         self.check_names(&mut problems);

@@ -69,21 +69,22 @@ impl<A: Aggregate> AggregateRuntime<A> {
     /// # Errors
     ///
     /// [`Failure`], as the delivery of the message would lead to; rejections are none.
-    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<(), Failure> {
-        let Some((id, pending)) = self.accept(message)? else { return Ok(()) };
+    pub(crate) async fn rehearse(&self, message: &InboundMessage) -> Result<Delivered, Failure> {
+        let Some((id, pending)) = self.accept(message)? else { return Ok(Delivered::Handled) };
         let stream = &message.stream;
         let (store, codecs) = (&self.shared.store, &self.shared.codecs);
         let loaded = match load::<A>(store, codecs, stream, self.fingerprint).await {
             Ok(loaded) => loaded,
-            Err(error) => return delivery_outcome::<A::Rejection>(failed_load(error)).map(|_| ()),
+            Err(error) => return delivery_outcome::<A::Rejection>(failed_load(error)),
         };
+        if loaded.closed {
+            return Ok(Delivered::StreamClosed);
+        }
         let context = self.decide_context(&id, stream);
         let mut decided = decide(&context, &loaded, &[&pending]);
         match decided.outcomes.pop() {
-            Some(CommandOutcome::Failed(error)) => {
-                delivery_outcome(SubmitError::Send(error)).map(|_| ())
-            }
-            _ => Ok(()),
+            Some(CommandOutcome::Failed(error)) => delivery_outcome(SubmitError::Send(error)),
+            _ => Ok(Delivered::Handled),
         }
     }
 

@@ -127,11 +127,8 @@ pub(crate) async fn retry_overridden(work: Arc<WorkerContext>) {
 /// Returns the queues without a worker; none while the log is paused.
 async fn unserved(context: &WorkerContext) -> Result<BTreeMap<String, UnservedQueue>, StoreError> {
     let mut found: BTreeMap<String, UnservedQueue> = BTreeMap::new();
-    let (queues, is_paused) = Queues::new(&context.shared).read().await?;
-    if is_paused {
-        return Ok(found);
-    }
-    for of in queues.into_iter().filter(|of| !of.has_worker) {
+    let queues = Queues::new(&context.shared).all().await?;
+    for of in queues.into_iter().filter(|of| of.has_worker == Some(false)) {
         let worker = WorkerId::of_queue(of.queue.kind, &of.queue.target).to_string();
         let unserved = found.entry(worker).or_default();
         unserved.rows += of.rows;

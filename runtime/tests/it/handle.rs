@@ -6,7 +6,7 @@ use composable_rust_core::event::StoredContent;
 use composable_rust_core::prelude::*;
 use composable_rust_core::store::EventStore as _;
 use composable_rust_core::{Position, Version};
-use composable_rust_runtime::{LoadError, SendError};
+use composable_rust_runtime::{LoadError, NamedCommand, SendError};
 use composable_rust_testing::{FaultyEventStore, InMemoryEventStore};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
@@ -278,17 +278,18 @@ async fn a_handle_by_name_can_do_everything() {
     let stream = Account::id("1").stream();
     let content = r#"{ "cents": 5 }"#;
 
-    app.registry().send(&stream, "account.deposit", content).await.unwrap();
+    app.registry().send(&stream, NamedCommand::new("account.deposit", content)).await.unwrap();
 
     let (state, version) = app.registry().state(&stream, None).await.unwrap();
     assert!(state.starts_with(r#"{"cents":5,"ended":false,"#), "{state}");
     assert_eq!(version.get(), 1);
     let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
     assert!(event.unwrap().starts_with(r#"{"cents":5,"#));
-    let wrong = app.registry().send(&stream, "account.deposit", "{}").await;
+    let wrong = app.registry().send(&stream, NamedCommand::new("account.deposit", "{}")).await;
     assert!(wrong.unwrap_err().to_string().contains("account.deposit"));
     let unknown = "cart-1".parse().unwrap();
-    let unknown = app.registry().send(&unknown, "cart.add", content).await.unwrap_err();
+    let unknown =
+        app.registry().send(&unknown, NamedCommand::new("cart.add", content)).await.unwrap_err();
     assert_eq!(unknown.to_string(), "no aggregate is called `cart`; registered are: account");
 }
 
@@ -299,7 +300,7 @@ async fn a_handle_by_name_keeps_numbers_exact() {
     let app = app(&store);
     let stream = Account::id("1").stream();
     let content = r#"{"units":170141183460469231731687303715884105727}"#;
-    app.registry().send(&stream, "account.count", content).await.unwrap();
+    app.registry().send(&stream, NamedCommand::new("account.count", content)).await.unwrap();
     let event = app.registry().decode(&store.events(&stream)[0]).unwrap();
     assert_eq!(event.as_deref(), Some(content));
     let (state, _) = app.registry().state(&stream, None).await.unwrap();

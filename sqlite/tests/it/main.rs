@@ -1,5 +1,6 @@
 //! The SQLite store: the conformance suite, and behaviour of files.
 
+mod backup;
 mod conformance;
 mod copies;
 mod crash;

@@ -99,6 +99,22 @@ pub(super) async fn firing_keeps_a_timer_armed_under_the_same_id(on: StoreUnderT
     assert_armed(&on, &thing, &[]).await;
 }
 
+pub(super) async fn a_fired_arming_may_be_armed_again_with_another_deadline(on: StoreUnderTest) {
+    let thing = stream("thing-1");
+    let later = timer("t", Due::After(HOUR));
+    on.commit(&arming(&thing, 0, &[&later])).await;
+    let now = on.store.now().await.expect("the store's clock");
+    let sooner = NewTimer { due: Due::At(now), ..later.clone() };
+    let mut again = firing(&thing, 1, &[&later]);
+    again.timers = vec![TimerChange::Arm(sooner)];
+    let outcome = on.append(&again).await;
+    committed(&outcome);
+    assert_eq!(on.append(&again).await, outcome, "sent again");
+    let due = on.due(&[timers_of(&on, &thing)], 9).await.timers;
+    assert_eq!(due.len(), 1);
+    assert_eq!((&due[0].timer, due[0].due), (&firing_of(&later), now));
+}
+
 pub(super) async fn firing_another_arming_is_stale(on: StoreUnderTest) {
     let thing = stream("thing-1");
     let timers = ["replaced", "cancelled", "kept", "fired"].map(at_once);

@@ -1,6 +1,6 @@
 //! The reads of operators' tools.
 
-use composable_rust_core::event::{CLOSED, ERASED, StoredContent};
+use composable_rust_core::event::{CLOSED, ERASED, StoredContent, StoredEvent};
 use composable_rust_core::queue::{Checkpoint, Checkpoints as _, Leases as _, Process, TimerQueue};
 use composable_rust_core::store::{
     Due, EventFilter, EventStore as _, Inspection as _, LogRange, NamedCheckpoint, Severity,
@@ -124,6 +124,34 @@ pub(super) async fn a_search_of_the_log_filters_a_range_newest_first(on: StoreUn
     let filter = EventFilter { names, ..all };
     let overridden = on.store.search_log(range, &filter, 9).await.expect("the log is searched");
     assert_eq!(overridden[0].content, StoredContent::Present(content(*b"new")));
+}
+
+pub(super) async fn overridden_events_are_listed_as_they_were_appended(on: StoreUnderTest) {
+    let [a, b] = &on.streams_of(0, "thing", 2)[..] else { unreachable!() };
+    let list = async |after: Option<&StoredEvent>, limit| {
+        on.store.list_overridden(0, after, limit).await.expect("the overridden events are listed")
+    };
+    for of in [b, a] {
+        on.commit(&append(of, 0, 3)).await;
+    }
+    assert_eq!(list(None, 9).await, []);
+    let originals = [on.events(a).await, on.events(b).await];
+    for (of, version) in [(a, 3), (b, 1), (a, 1)] {
+        let version = Version::new(version);
+        on.store.override_event(of, version, &content(*b"new")).await.expect("an override");
+    }
+    let mut expected =
+        vec![originals[0][0].clone(), originals[0][2].clone(), originals[1][0].clone()];
+    expected.sort_by_key(|event| (event.stream.clone(), event.version));
+    let all = list(None, 9).await;
+    assert_eq!(all, expected);
+    assert_eq!(list(None, 2).await, all[..2]);
+    assert_eq!(list(Some(&all[0]), 9).await, all[1..]);
+    assert_eq!(list(Some(&all[2]), 9).await, []);
+    on.store.erase_stream(a).await.expect("the stream is erased");
+    let left: Vec<_> = all.into_iter().filter(|event| event.stream == *b).collect();
+    assert_eq!(list(None, 9).await, left);
+    assert!(on.store.list_overridden(on.partitions(), None, 1).await.is_err());
 }
 
 pub(super) async fn armed_timers_are_listed_due_or_not(on: StoreUnderTest) {

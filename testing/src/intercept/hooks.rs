@@ -325,6 +325,11 @@ hooks! {
             filter: &EventFilter,
             limit: usize
         ) -> Vec<StoredEvent>;
+        Read fn list_overridden(
+            partition: u16,
+            after: Option<&StoredEvent>,
+            limit: usize
+        ) -> Vec<StoredEvent>;
         Read fn timer_queues() -> Vec<TimerQueue>;
         Read fn list_timers(
             queue: &TimerQueue,

@@ -45,6 +45,23 @@ impl Inspection for InMemoryEventStore {
         Ok(rows.filter(is_within).take(limit).map(Row::read).collect())
     }
 
+    async fn list_overridden(
+        &self,
+        partition: u16,
+        after: Option<&StoredEvent>,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let place = |event: &StoredEvent| (event.stream.clone(), event.version);
+        let state = self.locked();
+        let rows = state.partition(partition)?.rows.iter();
+        let overridden = rows.filter(|row| row.replacement.is_some()).map(|row| &row.original);
+        let mut events: Vec<_> = overridden.cloned().collect();
+        events.sort_by_key(place);
+        events.retain(|event| after.is_none_or(|after| place(event) > place(after)));
+        events.truncate(limit);
+        Ok(events)
+    }
+
     async fn timer_queues(&self) -> Result<Vec<TimerQueue>, StoreError> {
         let state = self.locked();
         let armed = state.all_timers().map(|(partition, armed)| TimerQueue {

@@ -8,7 +8,7 @@ use composable_rust_core::message::MessageKind;
 use composable_rust_core::prelude::*;
 use composable_rust_core::saga::{Calls, Next, SagaCommand, SagaEvent, Status};
 use composable_rust_core::{CallError, Gateway};
-use composable_rust_runtime::{App, AppBuilder};
+use composable_rust_runtime::{App, AppBuilder, NamedCommand};
 use composable_rust_testing::{InMemoryEventStore, TokioClock};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -275,10 +275,12 @@ async fn a_saga_is_a_step_of_another() {
 async fn operators_read_and_start_it() {
     let app = started(builder(&bank(false)));
     let (registry, stream) = (app.registry(), Purchase::id(ID).stream());
-    registry.send(&stream, "purchase.start", r#"{"cents":5,"is_heavy":false}"#).await.unwrap();
+    let start = NamedCommand::new("purchase.start", r#"{"cents":5,"is_heavy":false}"#);
+    registry.send(&stream, start).await.unwrap();
     let (state, _) = registry.state(&stream, None).await.unwrap();
     assert!(state.contains(r#""status":{"Doing":{"step":"Charge","since":""#), "{state}");
-    let timeout = registry.send(&stream, "purchase.timed_out", r#"{"Do":"Charge"}"#).await;
+    let timeout = NamedCommand::new("purchase.timed_out", r#"{"Do":"Charge"}"#);
+    let timeout = registry.send(&stream, timeout).await;
     assert!(timeout.is_err(), "{timeout:?}");
 }
 

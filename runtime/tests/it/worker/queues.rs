@@ -52,8 +52,10 @@ async fn a_queue_without_a_worker_is_reported() {
     let found = queues(&app).await;
     let shown: Vec<_> =
         found.iter().map(|of| (of.queue.kind, &*of.queue.target, of.rows, of.has_worker)).collect();
-    let expected =
-        [(OutboxKind::Call, "ghost", 2, false), (OutboxKind::Dispatch, "actor", 1, true)];
+    let expected = [
+        (OutboxKind::Call, "ghost", 2, Some(false)),
+        (OutboxKind::Dispatch, "actor", 1, Some(true)),
+    ];
     assert_eq!(shown, expected);
     assert!(found.iter().all(|of| of.queue.partition == partition && of.dead_letters == 0));
     assert!(found.iter().all(|of| of.oldest >= millis(4_900) && of.oldest <= millis(5_100)));
@@ -62,7 +64,7 @@ async fn a_queue_without_a_worker_is_reported() {
     assert!(lines.len() == 1 && lines[0].contains("call/ghost"), "{lines:#?}");
     // Once no process runs, no queue has a worker.
     app.shutdown(millis(1_000)).await;
-    assert!(queues(&app).await.iter().all(|of| !of.has_worker));
+    assert!(queues(&app).await.iter().all(|of| of.has_worker == Some(false)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,13 +105,13 @@ async fn messages_of_an_orphaned_queue_are_discarded_and_answered() {
     let app = without_gateway(&world);
     let queue = call_in_vain(&app, 1).await;
     let waiting = messages(&app, &queue).await;
-    app.queues().discard(&waiting[0]).await.unwrap();
+    assert!(app.queues().discard(&waiting[0]).await.unwrap());
     heard(&app, "a", "0: exhausted").await;
     assert!(queues(&app).await.is_empty());
     // Rows that are gone are not affected.
     let before = log(&app, "a").await;
-    app.queues().discard(&waiting[0]).await.unwrap();
-    app.queues().park(&waiting[0], "again").await.unwrap();
+    assert!(!app.queues().discard(&waiting[0]).await.unwrap());
+    assert!(!app.queues().park(&waiting[0], "again").await.unwrap());
     tokio::time::sleep(millis(10_000)).await;
     assert_eq!(log(&app, "a").await, before);
     assert!(queues(&app).await.is_empty());
@@ -127,7 +129,7 @@ async fn decisions_on_orphaned_dead_letters_are_executed_at_once() {
     assert_eq!(letter.message.row.id, waiting[0].queued.row.id);
     assert_eq!((letter.attempts, letter.error.as_deref()), (1, Some("the gateway is gone")));
     let of = queues(&app).await.remove(0);
-    assert_eq!((of.rows, of.dead_letters, of.has_worker), (1, 1, false));
+    assert_eq!((of.rows, of.dead_letters, of.has_worker), (1, 1, Some(false)));
 
     app.dead_letters().redrive(&letter).await.unwrap();
     assert!(letters(&app).await.is_empty());
@@ -282,7 +284,7 @@ async fn orphaned_timers_are_listed_parked_and_discarded() {
     world.memory.append_events(partition, &[append]).await.unwrap();
     let of = queues(&app).await.remove(0);
     assert_eq!((of.queue.kind, &*of.queue.target), (OutboxKind::Timer, "ghost"));
-    assert_eq!((of.rows, of.has_worker), (2, false));
+    assert_eq!((of.rows, of.has_worker), (2, Some(false)));
     let waiting = messages(&app, &of.queue).await;
     assert_eq!(waiting[0].queued.row.recipient, "s");
     app.queues().discard(&waiting[0]).await.unwrap();
