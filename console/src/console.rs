@@ -37,6 +37,7 @@ const MIN_TOKEN_BYTES: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Console {
     admin: Admin,
+    others: Vec<Admin>,
     access: AccessPolicy,
     allows_changes: bool,
     payloads: Payloads,
@@ -84,6 +85,7 @@ impl Console {
     pub fn new(admin: Admin) -> Self {
         Self {
             admin,
+            others: Vec::new(),
             access: AccessPolicy::default(),
             allows_changes: false,
             payloads: Payloads::default(),
@@ -141,6 +143,13 @@ impl Console {
         self
     }
 
+    /// Adds another service's store, in which workflows are sought as well. May be called repeatedly.
+    #[must_use]
+    pub fn also(mut self, other: Admin) -> Self {
+        self.others.push(other);
+        self
+    }
+
     /// Sets the treatment of contents. Default: masked.
     #[must_use]
     pub fn payloads(mut self, payloads: Payloads) -> Self {
@@ -163,8 +172,8 @@ impl Console {
     /// [`ConsoleError`]: the settings are unsafe.
     pub fn router(self) -> Result<Router, ConsoleError> {
         self.access.check(MIN_TOKEN_BYTES)?;
-        let Self { admin, access, allows_changes, payloads } = self;
-        let shared = Arc::new(Shared::new(admin, access, allows_changes, payloads));
+        let Self { admin, others, access, allows_changes, payloads } = self;
+        let shared = Arc::new(Shared::new((admin, others), access, allows_changes, payloads));
         let guarded = pages::routes().layer(from_fn_with_state(Arc::clone(&shared), guard));
         Ok(Router::new()
             .merge(guarded)

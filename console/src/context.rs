@@ -29,6 +29,8 @@ const FORM_PERIOD: u64 = 12 * 3_600;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) admin: Admin,
+    /// The operations of other services, for workflows.
+    pub(crate) others: Vec<Admin>,
     pub(crate) access: AccessPolicy,
     pub(crate) allows_changes: bool,
     pub(crate) payloads: Payloads,
@@ -42,14 +44,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        admin: Admin,
+        (admin, others): (Admin, Vec<Admin>),
         access: AccessPolicy,
         allows_changes: bool,
         payloads: Payloads,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         let (samples, schema) = (Samples::default(), tokio::sync::Mutex::default());
-        Self { admin, access, allows_changes, payloads, streams, samples, schema }
+        Self { admin, others, access, allows_changes, payloads, streams, samples, schema }
     }
 
     pub(crate) fn secret(&self) -> LogSecret {

@@ -39,7 +39,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
             (card(&context, "/projections", &lag.to_string(), "events behind", ""))
             (card(&context, "/processes", &processes.len().to_string(), "processes", if processes.is_empty() { "warn" } else { "" }))
         }
-        h2 { "While a page like this was open" }
+        h2 { "Lately" small { " while this page was open" } }
         div.columns {
             div { span.faint { "Events per second" } (plot("Events per second", &series.rate)) }
             div { span.faint { "Waiting messages" } (plot("Waiting messages", &series.depth)) }
@@ -50,9 +50,9 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
             p.good { "Nothing. The doctor examines the store as well." }
         }
         ul {
-            @if letters > 0 { li.bad { a href=(context.link("/dead-letters")) { (counted(letters)) " dead letters" } } }
-            @if unserved > 0 { li.bad { a href=(context.link("/queues")) { (unserved) " queues without a worker" } } }
-            @if failed > 0 { li.bad { a href=(context.link("/projections")) { (failed) " failed projections" } } }
+            @if letters > 0 { li.bad { a href=(context.link("/dead-letters")) { "dead letters: " (counted(letters)) } } }
+            @if unserved > 0 { li.bad { a href=(context.link("/queues")) { "queues without a worker: " (unserved) } } }
+            @if failed > 0 { li.bad { a href=(context.link("/projections")) { "failed projections: " (failed) } } }
             @for pause in &pauses {
                 li.warn { a href=(context.link("/gateways")) { "paused: " (pause.name) } @if let Some(by) = &pause.by { " by " (by) } }
             }

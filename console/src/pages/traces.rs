@@ -31,7 +31,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         }
         _ => TraceRange::default(),
     };
-    let trace = context.admin().trace(CorrelationId(id), range, &[]).await?;
+    let trace = context.admin().trace(CorrelationId(id), range, &context.shared.others).await?;
     let body = html! {
         @if trace.is_cut { p.warn { "A part of the log was not searched: choose a shorter time." } }
         ul.tree { @for node in &trace.roots { (tree(&context, node)) } }
@@ -65,7 +65,10 @@ fn choices(context: &Context, id: Uuid, around: Option<Timestamp>, hours: u64) -
 fn tree(context: &Context, node: &TraceNode) -> Markup {
     html! {
         li {
-            (time(node.at)) " " (stream(context, &node.stream)) " "
+            (time(node.at)) " "
+            @if node.log == context.admin().app().log().id { (stream(context, &node.stream)) }
+            @else { span.mono { (node.stream) } " " span.tag { "another service" } }
+            " "
             span.tag { (via(&node.via)) }
             ul.tree {
                 @for event in &node.events {

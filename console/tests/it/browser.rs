@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{Order, OrderCommand};
 use crate::webdriver::Browser;
-use crate::world::{SCRIPT, TOKEN, admin, console, encoded, group, undecided};
+use crate::world::{SCRIPT, TOKEN, admin_with, console, encoded, group, undecided};
 
 /// A server on a port of this machine, and a browser.
 struct Session {
@@ -35,7 +35,7 @@ impl Session {
             eprintln!("skipped: there is no chromedriver; {INSTALL}");
             return None;
         };
-        let admin = admin().await;
+        let admin = admin_with(text()).await;
         let router = console(&admin).allow_changes().payloads(Payloads::Shown).router().unwrap();
         let router = Router::new().nest("/ops", router);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -65,7 +65,7 @@ impl Session {
     }
 
     async fn keep(&self, name: &str) {
-        if let Some(folder) = std::env::var_os("CONSOLE_SCREENSHOTS") {
+        if let Some(folder) = std::env::var_os(SCREENSHOTS) {
             let picture = decoded(&self.browser.screenshot().await);
             let file = Path::new(&folder).join(format!("console-{name}.png"));
             std::fs::write(file, picture).unwrap();
@@ -82,7 +82,14 @@ impl Session {
     }
 }
 
+/// The variable that names the folder for pictures.
+const SCREENSHOTS: &str = "CONSOLE_SCREENSHOTS";
 const INSTALL: &str = "`cargo xtask browser` installs it";
+
+/// Returns the text in ids and contents: a script, except in pictures.
+fn text() -> &'static str {
+    if std::env::var_os(SCREENSHOTS).is_some() { "18" } else { SCRIPT }
+}
 
 fn decoded(base64: &str) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -112,7 +119,7 @@ async fn every_page_opens_without_errors() {
         ("streams", "/streams?prefix=order-".to_owned()),
         ("instance", "/streams/order-17".to_owned()),
         ("diff", "/streams/order-17?at=1".to_owned()),
-        ("script", format!("/streams/order-{}", encoded(SCRIPT))),
+        ("script", format!("/streams/order-{}", encoded(text()))),
         ("events", "/events".to_owned()),
         ("trace", format!("/traces/{id}?around={around}")),
         ("sagas", "/sagas?category=order".to_owned()),
@@ -135,6 +142,9 @@ async fn every_page_opens_without_errors() {
         assert_ne!(title.as_str().unwrap_or_default(), "", "{path}");
         let wide = "return document.documentElement.scrollWidth > window.innerWidth";
         assert_eq!(session.browser.run(wide).await, false, "{path} is wider than the window");
+        if path.is_empty() {
+            session.browser.wait_until("return document.querySelector('svg.plot') !== null").await;
+        }
         session.is_quiet(&path).await;
         session.keep(name).await;
     }

@@ -2,7 +2,11 @@
 
 use composable_rust_admin::{Admin, EventQuery, Operator};
 use composable_rust_console::Console;
+use composable_rust_core::Metadata;
+use composable_rust_core::event::NewEvent;
+use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
 use composable_rust_testing::InMemoryEventStore;
+use composable_rust_testing::fixtures::{metadata, new_event};
 
 use crate::world::{SCRIPT, TOKEN, admin, console, encoded, get, group, log_in, nested, open};
 
@@ -155,6 +159,32 @@ async fn assets_are_kept_and_need_no_login() {
         assert!(reply.header("cache-control").contains("immutable"));
         assert_eq!(reply.header("x-content-type-options"), "nosniff");
     }
+}
+
+#[tokio::test]
+async fn a_workflow_is_sought_in_other_services_too() {
+    let admin = admin().await;
+    let query = EventQuery { limit: 10, ..EventQuery::default() };
+    let events = admin.events(&query).await.unwrap().entries;
+    let workflow = events.iter().find_map(|event| event.correlation_id).unwrap();
+    let store = InMemoryEventStore::new();
+    let parcel = composable_rust_core::StreamId::new("parcel", "7").unwrap();
+    let metadata = Metadata { correlation_id: workflow, ..metadata() };
+    let event = NewEvent {
+        metadata: serde_json::to_string(&metadata).unwrap(),
+        ..new_event("parcel.sent", b"").build()
+    };
+    let partition = store.log().partition_of(&parcel);
+    let append = Append::new(parcel, ExpectedVersion::EMPTY).with_events(vec![event]);
+    store.append_events(partition, &[append]).await.unwrap();
+    let other = Admin::of_store(store, Operator::named("console")).unwrap();
+
+    let path = format!("/ops/traces/{workflow}");
+    let alone = get(&path).token(TOKEN).of(&nested(console(&admin))).await;
+    assert!(alone.status == 200 && !alone.text.contains("parcel.sent"), "{}", alone.text);
+    let both = get(&path).token(TOKEN).of(&nested(console(&admin).also(other))).await;
+    assert!(both.text.contains("parcel.sent") && both.text.contains("another service"));
+    assert!(!both.text.contains("/streams/parcel-7"), "a link to another store");
 }
 
 #[tokio::test]

@@ -96,13 +96,18 @@ impl Browser {
 
     /// Waits until the page's text contains `part`.
     pub(crate) async fn wait_for(&self, part: &str) {
+        self.wait_until(&format!("return document.body.innerText.includes({})", json!(part))).await;
+    }
+
+    /// Waits until a script returns `true`.
+    pub(crate) async fn wait_until(&self, script: &str) {
         for _ in 0..150 {
-            if self.text().await.contains(part) {
+            if self.run(script).await == true {
                 return;
             }
             sleep(Duration::from_millis(100)).await;
         }
-        panic!("the page does not show `{part}`: {}", self.text().await);
+        panic!("{script} is not true: {}", self.text().await);
     }
 
     /// Returns a screenshot as the Base64 text of a PNG.

@@ -25,16 +25,21 @@ pub(crate) const SCRIPT: &str = "<script>alert(1)</script>";
 /// Returns the operations of an app without workers: an order has told the stock twice, and the
 /// first message is a dead letter.
 pub(crate) async fn admin() -> Admin {
+    admin_with(SCRIPT).await
+}
+
+/// The same with another text in ids, contents and errors.
+pub(crate) async fn admin_with(text: &str) -> Admin {
     let app = App::builder(InMemoryEventStore::new()).aggregate::<Order>(()).aggregate::<Stock>(());
     let app = app.build().unwrap();
-    for id in ["17", SCRIPT] {
-        let place = OrderCommand::Place { note: format!("for Zoe {SCRIPT}") };
+    for id in ["17", text] {
+        let place = OrderCommand::Place { note: format!("for Zoe {text}") };
         app.handle(&Order::id(id)).send(place).by("zoe").await.unwrap();
     }
     let admin = Admin::new(&app, Operator::named("console"));
     let waiting = admin.waiting(OutboxKind::Dispatch, "stock", 10).await.unwrap();
     let first = waiting.iter().find(|of| of.message.sender.as_str() == "order-17").unwrap();
-    let carl = admin.on_behalf_of(Operator::named("carl").because(SCRIPT));
+    let carl = admin.on_behalf_of(Operator::named("carl").because(text));
     carl.park(first.message.id).await.unwrap();
     admin
 }

@@ -36,7 +36,7 @@ pub fn router(
         .route("/metrics", get(async move || ([(CONTENT_TYPE, PROMETHEUS)], metrics.render())));
     for (name, app) in &shop.apps {
         let path = if shop.apps.len() == 1 { "/console" } else { &format!("/console/{name}") };
-        router = router.nest(path, console(app, config)?);
+        router = router.nest(path, console(shop, app, config)?);
     }
     if let (Some(app), Some(overview)) = (shop.orders(), &shop.overview) {
         router = router.merge(orders(app, overview));
@@ -44,9 +44,12 @@ pub fn router(
     Ok(with_problems(router))
 }
 
-/// Returns the console of an app.
-fn console(app: &App, config: &Config) -> anyhow::Result<Router> {
-    let console = Console::new(Admin::new(app, Operator::named("console")));
+/// Returns the console of an app, which seeks workflows in the others of the process as well.
+fn console(shop: &Shop, app: &App, config: &Config) -> anyhow::Result<Router> {
+    let admin = |app| Admin::new(app, Operator::named("console"));
+    let others = shop.apps.iter().filter(|(_, other)| other.log().id != app.log().id);
+    let console = Console::new(admin(app));
+    let console = others.fold(console, |console, (_, other)| console.also(admin(other)));
     let console = match &config.console_token {
         Some(token) => console.token("operator", token),
         None => console.loopback_only(),
