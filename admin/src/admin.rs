@@ -1,6 +1,7 @@
 //! The operations of a store, with or without an app.
 
 use std::fmt;
+use std::time::Duration;
 
 use composable_rust_core::store::{EventStore, LogInfo, SharedEventStore};
 use composable_rust_runtime::App;
@@ -15,6 +16,8 @@ pub struct Admin {
     pub(crate) interrupt: Interrupt,
     /// The number of dead letters that a list or the groups examine.
     pub(crate) examined: usize,
+    /// The time after which searches end.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// The number of dead letters that a list or the groups examine by default.
@@ -57,7 +60,7 @@ impl Admin {
     /// not be started.
     pub fn new(app: &App, operator: Operator) -> Self {
         let interrupt = Interrupt::default();
-        Self { app: app.clone(), operator, interrupt, examined: EXAMINED }
+        Self { app: app.clone(), operator, interrupt, examined: EXAMINED, patience: None }
     }
 
     /// Creates the operations of a store without an app: contents are shown as they are stored.

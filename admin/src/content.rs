@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::event::{StoredContent, StoredEvent};
+use composable_rust_core::queue::OutboxKind;
 use composable_rust_core::{
     CorrelationId, EventId, Metadata, Position, StreamId, Timestamp, Version,
 };
@@ -150,27 +151,40 @@ impl Admin {
         }
     }
 
-    /// Returns the content of a message, which is a command of the stream that it is for, of the
-    /// sender itself if a timer delivers it, or else of a type that the registry does not know.
-    fn command_content(
+    /// Returns the content of a message in a queue of a kind and target.
+    fn message_content(
         &self,
+        (kind, target): (OutboxKind, &str),
         sender: &StreamId,
         recipient: &str,
         content: &EncodedMessage,
     ) -> Content {
-        let recipient = recipient.parse().unwrap_or_else(|_| sender.clone());
-        match self.app.registry().decode_command(&recipient, content) {
-            Ok(text) => Content::Decoded(parsed(&text)),
-            Err(_) => Content::raw(content),
-        }
+        let registry = self.app.registry();
+        let decoded = match kind {
+            OutboxKind::Bulk | OutboxKind::Dispatch | OutboxKind::Send => recipient
+                .parse()
+                .ok()
+                .and_then(|recipient| registry.decode_command(&recipient, content).ok()),
+            OutboxKind::Timer => registry.decode_command(sender, content).ok(),
+            OutboxKind::Policy | OutboxKind::Projection => {
+                registry.decode_queued_event(sender, content).ok()
+            }
+            OutboxKind::Call => {
+                let gateways = self.app.gateways();
+                let gateway = gateways.iter().find(|gateway| gateway.name() == target);
+                gateway.and_then(|gateway| gateway.decode(sender, content))
+            }
+        };
+        decoded.map_or_else(|| Content::raw(content), |text| Content::Decoded(parsed(&text)))
     }
 
-    /// Returns the view of a message with its metadata as JSON text.
+    /// Returns the view of a message in a queue of a kind and target, with its metadata as JSON
+    /// text.
     pub(crate) fn message_view(
         &self,
         id: Uuid,
-        sender: &StreamId,
-        recipient: &str,
+        queue: (OutboxKind, &str),
+        (sender, recipient): (&StreamId, &str),
         (content, metadata): (&EncodedMessage, &str),
     ) -> MessageView {
         let of: Option<Metadata> = serde_json::from_str(metadata).ok();
@@ -180,7 +194,7 @@ impl Admin {
             schema_version: content.version,
             sender: sender.clone(),
             recipient: recipient.to_owned(),
-            content: self.command_content(sender, recipient, content),
+            content: self.message_content(queue, sender, recipient, content),
             correlation_id: of.as_ref().map(|of| of.correlation_id),
             causation_id: of.as_ref().map(|of| of.causation_id),
             user: of.and_then(|of| of.user),

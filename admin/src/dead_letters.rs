@@ -352,8 +352,8 @@ impl Admin {
             group: group_key(&[queue.kind.as_str(), &queue.target, &row.content.name, &error]),
             message: self.message_view(
                 row.id,
-                &letter.message.sender,
-                &row.recipient,
+                (queue.kind, &queue.target),
+                (&letter.message.sender, &row.recipient),
                 (&row.content, &row.metadata),
             ),
         }

@@ -77,7 +77,7 @@ impl Admin {
             partitions: self.log().partitions,
             events: heads.iter().map(|head| head.offset).sum(),
             aggregates,
-            gateways: self.app.gateways().into_iter().map(str::to_owned).collect(),
+            gateways: self.app.gateways().iter().map(|of| of.name().to_owned()).collect(),
             projections: projections
                 .iter()
                 .map(ProjectionHandle::name)

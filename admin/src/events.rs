@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Admin, AdminError, EventView, Page};
 
 /// The number of offsets of each partition that one statement examines.
-const STRETCH: u64 = 20_000;
+const STRETCH: u64 = 5_000;
 /// The number of events of each partition that are read at a time to follow the log.
 const FOLLOWED: usize = 500;
 /// The number of statements for each partition that one page makes.
-const MAX_STRETCHES: usize = 10;
+const MAX_STRETCHES: usize = 40;
 
 /// A query of events, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +43,13 @@ pub struct EventQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventCursor(pub(crate) Vec<Position>);
+
+impl EventCursor {
+    /// Returns the number of events of the log that lie before this place.
+    pub fn events_before(&self) -> u64 {
+        self.0.iter().map(|position| position.offset).fold(0, u64::saturating_add)
+    }
+}
 
 impl std::fmt::Display for EventCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,6 +97,20 @@ impl Admin {
         Ok(Page { entries, next })
     }
 
+    /// Returns the event at a position.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotFound`]: the log has none there. [`AdminError::Store`]: the store cannot be
+    /// read. Retry.
+    pub async fn event_at(&self, at: Position) -> Result<EventView, AdminError> {
+        let before = Position::new(at.partition, at.offset.saturating_sub(1));
+        let events = self.store().read_log(&[before], 1).await?;
+        let found = events.iter().find(|event| event.position == at);
+        let found = found.map(|event| self.event_view(event));
+        found.ok_or_else(|| AdminError::not_found("event at", at.to_string()))
+    }
+
     /// Returns the place after the last event of the log, for [`events_after`](Self::events_after).
     ///
     /// # Errors
@@ -127,7 +148,7 @@ impl Admin {
         &self,
         query: &EventQuery,
     ) -> Result<(Vec<StoredEvent>, Option<EventCursor>), AdminError> {
-        let filter = query.filter();
+        let (filter, deadline) = (query.filter(), self.deadline());
         let first = match query.since {
             Some(since) => self.positions_before(since).await?,
             None => self.log().start_positions(),
@@ -161,7 +182,7 @@ impl Admin {
                 .into_iter()
                 .map(|(partition, offset)| Position::new(partition, offset))
                 .collect();
-            if found.len() >= query.limit {
+            if found.len() >= query.limit || deadline.has_passed() {
                 break;
             }
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{OutboxKind, Pause};
+use composable_rust_runtime::operations::{Circuit, CircuitState};
 use serde::Serialize;
 
 use crate::{Admin, AdminError, PauseView};
@@ -24,6 +26,27 @@ pub struct GatewayView {
     pub last_error: Option<String>,
     /// The number of dead letters. Counting ends at 10,000 for each log partition.
     pub dead_letters: u64,
+    /// The circuits of this process that are not closed, in order of keys.
+    pub open_circuits: Vec<CircuitView>,
+}
+
+/// A circuit that is not closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CircuitView {
+    /// The key; `None` for the circuit of all calls of the gateway.
+    pub key: Option<String>,
+    /// The time from which on single calls probe the gateway; `None` if they do.
+    pub until: Option<Timestamp>,
+}
+
+impl CircuitView {
+    fn of(circuit: Circuit) -> Option<Self> {
+        match circuit.state {
+            CircuitState::Open { until } => Some(Self { key: circuit.key, until: Some(until) }),
+            CircuitState::HalfOpen => Some(Self { key: circuit.key, until: None }),
+            _ => None,
+        }
+    }
 }
 
 impl GatewayView {
@@ -36,6 +59,7 @@ impl GatewayView {
             oldest_seconds: 0,
             last_error: None,
             dead_letters: 0,
+            open_circuits: Vec::new(),
         }
     }
 }
@@ -49,8 +73,10 @@ impl Admin {
     /// [`AdminError::Store`]: the store cannot be read. Retry.
     pub async fn gateways(&self) -> Result<Vec<GatewayView>, AdminError> {
         let mut gateways = BTreeMap::new();
-        for name in self.app.gateways() {
-            gateway(&mut gateways, name).is_registered = true;
+        for handle in self.app.gateways() {
+            let of = gateway(&mut gateways, handle.name());
+            of.is_registered = true;
+            of.open_circuits = handle.circuits().into_iter().filter_map(CircuitView::of).collect();
         }
         for pause in self.pauses().await? {
             if let Some(name) = pause.name.strip_prefix(&*Pause::of_gateway("")) {

@@ -1,13 +1,14 @@
 //! One instance: its state, and everything of it that waits.
 
-use composable_rust_core::queue::InboxEntry;
+use composable_rust_core::queue::{DeadLetter, InboxEntry};
 use composable_rust_core::store::Inspection as _;
 use composable_rust_core::{MessageId, StreamId, Version};
+use composable_rust_runtime::{LoadError, RegistryError};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::content::parsed;
+use crate::content::{error_chain, parsed};
 use crate::diff::differences;
 use crate::{Admin, AdminError, DeadLetterView, Difference, EventView, TimerView, WaitingView};
 
@@ -38,6 +39,8 @@ pub struct InstanceView {
     pub state: Option<Value>,
     /// The reason why the state cannot be loaded.
     pub error: Option<String>,
+    /// The version of the event that cannot be loaded. Override it, or mend the code.
+    pub faulty: Option<Version>,
     /// The last 50 events, oldest first.
     pub events: Vec<EventView>,
     /// The armed timers.
@@ -71,6 +74,19 @@ impl From<InboxEntry> for HandledView {
             version: entry.receipt.version,
             recorded: entry.receipt.position.is_some(),
         }
+    }
+}
+
+/// Returns the version of the event for which a stream cannot be loaded.
+fn faulty_event(error: &AdminError) -> Option<Version> {
+    let (AdminError::Registry(RegistryError::Load(error)) | AdminError::Load(error)) = error else {
+        return None;
+    };
+    match error {
+        LoadError::Undecodable { version, .. } | LoadError::Unapplicable { version, .. } => {
+            Some(*version)
+        }
+        _ => None,
     }
 }
 
@@ -122,10 +138,10 @@ impl Admin {
         let summary = self.stream(stream).await?;
         let first = Version::new(summary.version.get().saturating_sub(SHOWN as u64));
         let events = self.history(stream, first, SHOWN).await?.entries;
-        let (state, error) = match self.state(stream, None).await {
-            Ok(state) => (Some(state.state), None),
-            Err(AdminError::NotRegistered { .. }) => (None, None),
-            Err(error) => (None, Some(crate::content::error_chain(&error))),
+        let (state, error, faulty) = match self.state(stream, None).await {
+            Ok(state) => (Some(state.state), None, None),
+            Err(AdminError::NotRegistered { .. }) => (None, None, None),
+            Err(error) => (None, Some(error_chain(&error)), faulty_event(&error)),
         };
         let timers = store.timers_of(stream).await?;
         let handled = store.inbox_of(stream, SHOWN).await?;
@@ -133,21 +149,23 @@ impl Admin {
         let (sending, receiving) = waiting.into_iter().partition(|of| of.message.sender == *stream);
         let letters = self.app.dead_letters().all().take(SEARCHED);
         let letters: Vec<_> = letters.try_collect().await?;
-        let is_of = |of: &DeadLetterView| {
-            of.message.sender == *stream || of.message.recipient == stream.as_str()
+        let is_of = |letter: &&DeadLetter| {
+            let message = &letter.message;
+            message.sender == *stream || message.row.recipient == stream.as_str()
         };
-        let dead_letters = letters.iter().map(|letter| self.dead_letter_view(letter));
+        let dead_letters = letters.iter().filter(is_of);
         Ok(InstanceView {
             stream: stream.clone(),
             version: summary.version,
             state,
             error,
+            faulty,
             events,
             timers: timers.iter().map(|timer| self.timer_view(timer)).collect(),
             handled: handled.into_iter().map(HandledView::from).collect(),
             sending,
             receiving,
-            dead_letters: dead_letters.filter(is_of).collect(),
+            dead_letters: dead_letters.map(|letter| self.dead_letter_view(letter)).collect(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Projections of the app.
 
+use composable_rust_core::Position;
 use composable_rust_runtime::operations::ProjectionHandle;
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub struct ProjectionView {
     pub of: u64,
     /// The error, if the read model cannot be read.
     pub error: Option<String>,
+    /// The position of the event at which the projection has failed.
+    pub fault: Option<Position>,
 }
 
 impl Admin {
@@ -111,6 +114,7 @@ async fn view(handle: &ProjectionHandle) -> ProjectionView {
             done: status.done,
             of: status.of,
             error: None,
+            fault: fault_of(status.state.reason()),
         },
         Err(error) => ProjectionView {
             name,
@@ -119,6 +123,27 @@ async fn view(handle: &ProjectionHandle) -> ProjectionView {
             done: 0,
             of: 0,
             error: Some(crate::content::error_chain(&error)),
+            fault: None,
         },
+    }
+}
+
+/// Returns the position that the reason of a failure names.
+fn fault_of(reason: &str) -> Option<Position> {
+    let (_, rest) = reason.split_once("the event at ")?;
+    let position = rest.split(|c: char| !c.is_ascii_digit() && c != ':').next()?;
+    position.trim_end_matches(':').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failure_names_the_position() {
+        let of = |reason| fault_of(reason).map(|at| (at.partition, at.offset));
+        assert_eq!(of("the event at 2:17: 66 is not a weight"), Some((2, 17)));
+        assert_eq!(of("no running code knows `a` (the event at 0:1: b): deploy"), Some((0, 1)));
+        assert_eq!(of("the log went back"), None);
     }
 }

@@ -219,8 +219,8 @@ impl Admin {
             attempts: of.attempts,
             message: self.message_view(
                 row.id,
-                &of.queued.sender,
-                &row.recipient,
+                (queue.kind, &queue.target),
+                (&of.queued.sender, &row.recipient),
                 (&row.content, &row.metadata),
             ),
         }

@@ -116,8 +116,10 @@ impl Admin {
             });
             entry.count += 1;
             entry.last_at = event.recorded_at;
-            let is_first = is_registered && decoded.insert(key);
-            if is_first && let Err(error) = self.app.registry().decode(event) {
+            if !is_registered || !decoded.insert(key) {
+                continue;
+            }
+            if let Err(error) = self.app.registry().decode(event) {
                 entry.problem = Some(error_chain(&error));
                 entry.example = event.stream.clone();
             }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use composable_rust_core::event::CLOSED;
 use composable_rust_core::{StreamId, Timestamp, Version};
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,6 +13,8 @@ use crate::{Admin, AdminError, Page, StreamQuery, StreamView};
 
 /// The number of instances that one page examines.
 const EXAMINED: usize = 2_000;
+/// The number of instances that are loaded at a time.
+const AT_ONCE: usize = 100;
 /// The number of instances that are listed for each step.
 const SHOWN: usize = 20;
 
@@ -52,38 +56,46 @@ impl Admin {
         category: &str,
         after: Option<StreamId>,
     ) -> Result<Page<StepView, StreamId>, AdminError> {
-        let query = StreamQuery {
+        let (deadline, is_registered) = (self.deadline(), self.is_registered(category));
+        let mut query = StreamQuery {
             prefix: format!("{category}-"),
             after,
-            limit: EXAMINED,
+            limit: AT_ONCE,
             ..StreamQuery::default()
         };
-        let streams = self.streams(&query).await?;
-        let is_registered = self.is_registered(category);
         let mut steps: BTreeMap<String, StepView> = BTreeMap::new();
-        for stream in streams.entries {
-            if stream.last_event == composable_rust_core::event::CLOSED {
-                continue;
+        for _ in 0..EXAMINED / AT_ONCE {
+            let page = self.streams(&query).await?;
+            let streams = page.entries.into_iter().filter(|of| of.last_event != CLOSED);
+            let found = streams.map(|of| async {
+                let step = if is_registered { self.step(&of).await } else { Some((None, None)) };
+                (of, step)
+            });
+            for (stream, step) in join_all(found).await {
+                let Some((step, error)) = step else { continue };
+                let step = step.unwrap_or_else(|| format!("after {}", stream.last_event));
+                let entry = steps.entry(step.clone());
+                let view = entry.or_insert(StepView { step, count: 0, oldest: Vec::new() });
+                view.add(stream, error);
             }
-            let (step, error) = if is_registered {
-                match self.app.registry().instance(&stream.stream, None).await {
-                    Ok(of) if of.is_finished => continue,
-                    Ok(of) => (step_of(&parsed(&of.state)), None),
-                    Err(error) => {
-                        (Some("(cannot be loaded)".to_owned()), Some(error_chain(&error)))
-                    }
-                }
-            } else {
-                (None, None)
-            };
-            let step = step.unwrap_or_else(|| format!("after {}", stream.last_event));
-            let entry = steps.entry(step.clone());
-            let view = entry.or_insert(StepView { step, count: 0, oldest: Vec::new() });
-            view.add(stream, error);
+            query.after = page.next;
+            if query.after.is_none() || deadline.has_passed() {
+                break;
+            }
         }
         let mut entries: Vec<_> = steps.into_values().collect();
         entries.sort_by_key(|step| step.oldest.first().map(|instance| instance.since));
-        Ok(Page { entries, next: streams.next })
+        Ok(Page { entries, next: query.after })
+    }
+
+    /// Returns the step of an instance, if its state tells one, and the reason why it cannot be
+    /// loaded; `None` if it is finished.
+    async fn step(&self, of: &StreamView) -> Option<(Option<String>, Option<String>)> {
+        match self.app.registry().instance(&of.stream, None).await {
+            Ok(of) if of.is_finished => None,
+            Ok(of) => Some((step_of(&parsed(&of.state)), None)),
+            Err(error) => Some((Some("(cannot be loaded)".to_owned()), Some(error_chain(&error)))),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Admin {
         &self,
         query: &StreamQuery,
     ) -> Result<Page<StreamView, StreamId>, AdminError> {
-        let mut entries = Vec::new();
+        let (mut entries, deadline) = (Vec::new(), self.deadline());
         let (mut after, mut examined) = (query.after.clone(), 0);
         let is_search = !query.contains.is_empty();
         let stretch = if is_search { STRETCH } else { query.limit.saturating_add(1) };
@@ -80,7 +80,7 @@ impl Admin {
             if is_last {
                 return Ok(Page::last(entries));
             }
-            if examined >= EXAMINED {
+            if examined >= EXAMINED || deadline.has_passed() {
                 return Ok(Page { entries, next: after });
             }
         }

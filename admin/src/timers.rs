@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use composable_rust_core::queue::{ArmedTimer, DueTimer, TimerQueue};
+use composable_rust_core::queue::{ArmedTimer, DueTimer, OutboxKind, TimerQueue};
 use composable_rust_core::store::{
     Append, AppendOutcome, Due, EventStore as _, ExpectedVersion, Inspection as _, NewInboxEntry,
     NewTimer, TimerArming, TimerChange, TimerEntry,
@@ -250,8 +250,8 @@ impl Admin {
             last_error: of.last_error.clone(),
             message: self.message_view(
                 id,
-                &timer.stream,
-                timer.stream.as_str(),
+                (OutboxKind::Timer, timer.stream.category()),
+                (&timer.stream, timer.stream.as_str()),
                 (&timer.content, &timer.metadata),
             ),
         }

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::patience::Deadline;
 use crate::{Admin, AdminError, EventQuery, EventView, MessageView};
 
 /// The number of effects of one message, and of commands of one policy for an event, whose ids are
@@ -33,6 +34,21 @@ pub struct TraceRange {
     pub until: Option<Timestamp>,
 }
 
+impl TraceRange {
+    /// Returns ranges around the middle of this one, each within the next, and this one last: most
+    /// workflows are short.
+    fn widening(self) -> Vec<Self> {
+        const PARTS: [u32; 3] = [360, 36, 6];
+        let (Some(since), Some(until)) = (self.since, self.until) else { return vec![self] };
+        let half = until.since(since) / 2;
+        let inner = PARTS.map(|part| {
+            let rest = half / part * (part - 1);
+            Self { since: Some(since + rest), until: Some(until - rest) }
+        });
+        inner.into_iter().chain([self]).collect()
+    }
+}
+
 /// From an hour before a known moment of the workflow; all times without one.
 impl From<Option<Timestamp>> for TraceRange {
     fn from(around: Option<Timestamp>) -> Self {
@@ -50,7 +66,7 @@ pub struct Trace {
     /// The messages and timers that wait on behalf of the workflow and belong to no known event.
     pub waiting: Vec<TraceWaiting>,
     /// `true` if the oldest part of the time was not searched, because the search of a page's
-    /// worth of the log was repeated 50 times.
+    /// worth of the log was repeated 50 times, or the operations' [time](Admin::within) was over.
     pub is_cut: bool,
 }
 
@@ -151,7 +167,7 @@ impl Admin {
             let of = admin.store().all_checkpoints().await?.into_iter();
             policies.extend(of.filter_map(|of| Some(of.name.strip_prefix("follow/")?.to_owned())));
         }
-        if nodes.is_empty() && waiting.is_empty() {
+        if nodes.is_empty() && waiting.is_empty() && !is_cut {
             return Err(AdminError::not_found("workflow", correlation.to_string()));
         }
         policies.sort_unstable();
@@ -189,6 +205,42 @@ impl Admin {
         correlation: CorrelationId,
         range: TraceRange,
     ) -> Result<(Vec<TraceNode>, bool), AdminError> {
+        let deadline = self.deadline();
+        let mut events: BTreeMap<(StreamId, Version), EventView> = BTreeMap::new();
+        let mut is_cut = false;
+        for range in range.widening() {
+            is_cut = self.seek(correlation, range, deadline, &mut events).await?;
+            if is_cut {
+                break;
+            }
+        }
+        let mut nodes: BTreeMap<(StreamId, Uuid), TraceNode> = BTreeMap::new();
+        for ((stream, _), event) in events {
+            let Some(message_id) = event.causation_id else { continue };
+            let node = nodes.entry((stream.clone(), message_id)).or_insert_with(|| TraceNode {
+                log: self.log().id,
+                message_id,
+                stream,
+                via: Via::Later,
+                at: event.recorded_at,
+                events: Vec::new(),
+                children: Vec::new(),
+                waiting: Vec::new(),
+            });
+            node.at = node.at.min(event.recorded_at);
+            node.events.push(event);
+        }
+        Ok((nodes.into_values().collect(), is_cut))
+    }
+
+    /// Adds the events of a workflow in a range. Returns `true` if a part of it was not searched.
+    async fn seek(
+        &self,
+        correlation: CorrelationId,
+        range: TraceRange,
+        deadline: Deadline,
+        events: &mut BTreeMap<(StreamId, Version), EventView>,
+    ) -> Result<bool, AdminError> {
         let mut query = EventQuery {
             correlation: Some(correlation),
             since: range.since,
@@ -196,35 +248,15 @@ impl Admin {
             limit: PAGE,
             ..EventQuery::default()
         };
-        let mut nodes: BTreeMap<(StreamId, Uuid), TraceNode> = BTreeMap::new();
         for _ in 0..MAX_PAGES {
             let page = self.events(&query).await?;
-            for event in page.entries {
-                let Some(message_id) = event.causation_id else { continue };
-                let key = (event.stream.clone(), message_id);
-                let node = nodes.entry(key).or_insert_with(|| TraceNode {
-                    log: self.log().id,
-                    message_id,
-                    stream: event.stream.clone(),
-                    via: Via::Later,
-                    at: event.recorded_at,
-                    events: Vec::new(),
-                    children: Vec::new(),
-                    waiting: Vec::new(),
-                });
-                node.at = node.at.min(event.recorded_at);
-                node.events.push(event);
-            }
+            events.extend(page.entries.into_iter().map(|of| ((of.stream.clone(), of.version), of)));
             query.cursor = page.next;
-            if query.cursor.is_none() {
+            if query.cursor.is_none() || deadline.has_passed() {
                 break;
             }
         }
-        let ordered = |mut node: TraceNode| {
-            node.events.sort_by_key(|event| event.version);
-            node
-        };
-        Ok((nodes.into_values().map(ordered).collect(), query.cursor.is_some()))
+        Ok(query.cursor.is_some())
     }
 
     /// Returns what waits on behalf of a workflow.

@@ -114,6 +114,11 @@
     act();
   });
 
+  // A search that has found nothing yet goes on.
+  const search = document.querySelector("a[data-search]");
+  const further = search && setTimeout(() => location.replace(search.href), 200);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && clearTimeout(further));
+
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   document.addEventListener("focusout", () => setTimeout(() => pending && show(pending), 0));
   document.addEventListener("selectionchange", () => pending && show(pending));

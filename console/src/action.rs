@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{MethodRouter, post};
-use maud::html;
+use maud::{Markup, html};
 
 use crate::access::identity::Proof;
 use crate::access::origin;
@@ -33,13 +33,19 @@ pub(crate) enum Outcome {
         /// The question.
         question: String,
         /// The label of the button.
-        label: String,
+        label: &'static str,
+        /// The change, as it would be.
+        detail: Markup,
     },
 }
 
 impl Outcome {
     pub(crate) fn done(notice: impl Into<String>, to: impl Into<String>) -> Self {
         Self::Done { notice: notice.into(), to: to.into() }
+    }
+
+    pub(crate) fn ask(question: impl Into<String>, label: &'static str) -> Self {
+        Self::Ask { question: question.into(), label, detail: html! {} }
     }
 }
 
@@ -73,7 +79,9 @@ where
         Ok(Outcome::Done { notice, to }) => {
             Redirect::to(&context.link(&notice::added(&context, &to, &notice))).into_response()
         }
-        Ok(Outcome::Ask { question, label }) => ask(&context, &form, question, &label),
+        Ok(Outcome::Ask { question, label, detail }) => {
+            ask(&context, &form, question, (label, &detail))
+        }
         Err(failure) => failed(&context, &failure),
     }
 }
@@ -103,13 +111,18 @@ async fn admit(context: &Context, request: Request) -> Result<Form, Failure> {
 pub(crate) async fn read(request: Request) -> Result<Form, Failure> {
     let fields = request.extract::<axum::Form<Vec<(String, String)>>, _>().await;
     let axum::Form(fields) = fields.map_err(|rejection| {
-        Failure::new(StatusCode::BAD_REQUEST, "Invalid request", rejection.to_string())
+        Failure::new(rejection.status(), "Invalid request", rejection.body_text())
     })?;
     Ok(Form(fields.into_iter().collect()))
 }
 
 /// Returns the page that asks for a confirmation.
-fn ask(context: &Context, form: &Form, question: String, label: &str) -> Response {
+fn ask(
+    context: &Context,
+    form: &Form,
+    question: String,
+    (label, detail): (&str, &Markup),
+) -> Response {
     let kept = |name: &str| name != CODE && name != CONFIRMED && name != "reason";
     let mut fields: Vec<(&str, &str)> = form
         .0
@@ -119,6 +132,7 @@ fn ask(context: &Context, form: &Form, question: String, label: &str) -> Respons
         .collect();
     fields.push((CONFIRMED, "yes"));
     let body = html! {
+        (detail)
         form.ask method="post" action=(context.link(&context.path)) {
             (hidden(context, &fields))
             label { "Reason " input name="reason" value=(form.reason()) autofocus; }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderName;
@@ -15,6 +16,8 @@ use crate::{assets, pages};
 
 /// The minimum length of a token in bytes, which makes guessing hopeless.
 const MIN_TOKEN_BYTES: usize = 16;
+/// The time after which the search of a page ends, to be continued by the next page.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A console over the operations of a store.
 ///
@@ -143,7 +146,8 @@ impl Console {
         self
     }
 
-    /// Adds another service's store, in which workflows are sought as well. May be called repeatedly.
+    /// Adds another service's store, in which workflows are sought as well. May be called
+    /// repeatedly.
     #[must_use]
     pub fn also(mut self, other: Admin) -> Self {
         self.others.push(other);
@@ -173,6 +177,8 @@ impl Console {
     pub fn router(self) -> Result<Router, ConsoleError> {
         self.access.check(MIN_TOKEN_BYTES)?;
         let Self { admin, others, access, allows_changes, payloads } = self;
+        let admin = admin.within(PATIENCE);
+        let others = others.iter().map(|other| other.within(PATIENCE)).collect();
         let shared = Arc::new(Shared::new((admin, others), access, allows_changes, payloads));
         let guarded = pages::routes().layer(from_fn_with_state(Arc::clone(&shared), guard));
         Ok(Router::new()

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, OriginalUri, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use composable_rust_admin::{Admin, Operator, SchemaScan};
+use composable_rust_axum::Stopping;
 use composable_rust_core::StreamId;
 use composable_rust_core::store::LogSecret;
 use tokio::sync::Semaphore;
@@ -15,6 +16,7 @@ use crate::access::identity::{Identity, Proof};
 use crate::access::policy::AccessPolicy;
 use crate::access::seal::{is_sealed, seal};
 use crate::access::session::now;
+use crate::background::Operations;
 use crate::failure::Failure;
 use crate::live::MAX_STREAMS;
 use crate::parts::samples::Samples;
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) access: AccessPolicy,
     pub(crate) allows_changes: bool,
     pub(crate) payloads: Payloads,
+    /// The long operations that users have begun.
+    pub(crate) operations: Operations,
     /// A permit for each live page.
     pub(crate) streams: Arc<Semaphore>,
     /// The measurements that the overview plots.
@@ -50,8 +54,17 @@ impl Shared {
         payloads: Payloads,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        let (samples, schema) = (Samples::default(), tokio::sync::Mutex::default());
-        Self { admin, others, access, allows_changes, payloads, streams, samples, schema }
+        Self {
+            admin,
+            others,
+            access,
+            allows_changes,
+            payloads,
+            operations: Operations::default(),
+            streams,
+            samples: Samples::default(),
+            schema: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(crate) fn secret(&self) -> LogSecret {
@@ -68,6 +81,8 @@ pub(crate) struct Context {
     pub(crate) base: Arc<str>,
     /// The path below it.
     pub(crate) path: Arc<str>,
+    /// Tells when the server stops.
+    pub(crate) stopping: Stopping,
     params: Arc<BTreeMap<String, String>>,
     query: Arc<BTreeMap<String, String>>,
 }
@@ -89,6 +104,7 @@ impl FromRequestParts<Arc<Shared>> for Context {
             identity: Arc::new(identity),
             base: base_of(parts).into(),
             path: parts.uri.path().into(),
+            stopping: parts.extensions.get::<Stopping>().cloned().unwrap_or_default(),
             params: Arc::new(params.map(|Path(params)| params).unwrap_or_default()),
             query: Arc::new(
                 query.map(|Query(query)| query).unwrap_or_default().into_iter().collect(),

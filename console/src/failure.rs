@@ -22,6 +22,11 @@ impl Failure {
         Self { status, title: title.into(), detail: detail.into() }
     }
 
+    /// There is no such thing.
+    pub(crate) fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
+    }
+
     /// A parameter of a request has a value of another form.
     pub(crate) fn invalid(name: &str, value: &str) -> Self {
         let detail = format!("`{value}` is not a valid `{name}`.");
@@ -42,6 +47,9 @@ impl From<AdminError> for Failure {
             error if error.is_transient() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The store is unavailable")
             }
+            AdminError::Registry(_) | AdminError::Erased { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "It cannot be done")
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "The operation failed"),
         };
         if status.is_server_error() {
@@ -58,7 +66,7 @@ impl From<composable_rust_core::store::StoreError> for Failure {
 }
 
 /// Returns the texts of an error and its sources.
-fn texts(error: &dyn std::error::Error) -> String {
+pub(crate) fn texts(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -31,6 +31,7 @@
 mod access;
 mod action;
 mod assets;
+mod background;
 mod console;
 mod context;
 mod failure;

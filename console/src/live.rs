@@ -8,9 +8,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use composable_rust_axum::Stopping;
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::context::Context;
@@ -32,7 +31,8 @@ struct Live<F> {
     shown: String,
     wait: Duration,
     ends: Instant,
-    _permit: OwnedSemaphorePermit,
+    /// Closed when the stream is dropped.
+    _open: oneshot::Sender<()>,
 }
 
 /// Returns the digest by which a browser tells which body it shows.
@@ -43,7 +43,7 @@ pub(crate) fn digest(body: &str) -> String {
 }
 
 /// Returns a stream of the bodies of a page, each time that it changes.
-pub(crate) fn stream<F, R>(context: Context, render: F, stopping: Stopping) -> Response
+pub(crate) fn stream<F, R>(context: Context, render: F) -> Response
 where
     F: Fn(Context) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Page, Failure>> + Send + 'static,
@@ -51,15 +51,24 @@ where
     let Ok(permit) = context.shared.streams.clone().try_acquire_owned() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let shown = context.query("shown").to_owned();
+    let (shown, stopping) = (context.query("shown").to_owned(), context.stopping.clone());
     let ends = Instant::now() + LIFETIME;
     let wait = Duration::ZERO;
-    let live = Live { context, render, shown, wait, ends, _permit: permit };
+    let (open, dropped) = oneshot::channel();
+    tokio::spawn(hold(permit, dropped));
+    let live = Live { context, render, shown, wait, ends, _open: open };
     let events = stream::unfold(live, async |mut live| {
         let event = live.next().await?;
         Some((Ok::<_, Infallible>(event), live))
     });
     Sse::new(stopping.end(events)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// Holds a permit until its stream is dropped, or has lived: a client that reads nothing leaves its
+/// stream alone, which then does not end.
+async fn hold(permit: OwnedSemaphorePermit, dropped: oneshot::Receiver<()>) {
+    let _ = tokio::time::timeout(LIFETIME, dropped).await;
+    drop(permit);
 }
 
 impl<F, R> Live<F>

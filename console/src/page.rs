@@ -3,12 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use composable_rust_axum::Stopping;
 use maud::{Markup, html};
 
 use crate::context::{Context, Shared};
@@ -53,24 +51,17 @@ where
     F: Fn(Context) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<Page, Failure>> + Send + 'static,
 {
-    get(move |context: Context, stopping: Option<Extension<Stopping>>, headers: HeaderMap| {
-        respond(context, stopping.unwrap_or_default().0, headers, render.clone())
-    })
+    get(move |context: Context, headers: HeaderMap| respond(context, headers, render.clone()))
 }
 
-async fn respond<F, R>(
-    context: Context,
-    stopping: Stopping,
-    headers: HeaderMap,
-    render: F,
-) -> Response
+async fn respond<F, R>(context: Context, headers: HeaderMap, render: F) -> Response
 where
     F: Fn(Context) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Page, Failure>> + Send + 'static,
 {
     let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
-        return live::stream(context, render, stopping);
+        return live::stream(context, render);
     }
     match render(context.clone()).await {
         Ok(page) => Html(layout::whole(&context, &page).into_string()).into_response(),

@@ -6,6 +6,7 @@ mod clocks;
 mod events;
 mod letters;
 mod orders;
+mod patience;
 mod paused;
 mod rearmed;
 mod shop;

@@ -1,19 +1,28 @@
 //! Dead letters: grouped by cause, rehearsed, redriven and discarded.
 
-use composable_rust_admin::{DeadLetterFilter, DeadLetterGroup, DeadLetterView, Resolution};
+use std::sync::Arc;
+
+use composable_rust_admin::{
+    Admin, DeadLetterFilter, DeadLetterGroup, DeadLetterView, DryRun, Progress, Resolution,
+};
 use maud::{Markup, html};
+use uuid::Uuid;
 
 use crate::action::Outcome;
+use crate::background::{Operation, Report};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::form::{Form, button};
 use crate::page::Page;
+use crate::pages::operations;
 use crate::parts::content::content;
 use crate::parts::text::{none, recipient, stream, time, workflow};
 use crate::url;
 
 /// The number of dead letters on a page.
 const SHOWN: usize = 100;
+/// The title of the operation.
+const REHEARSAL: &str = "Rehearsal of dead letters";
 
 pub(crate) async fn groups(context: Context) -> Result<Page, Failure> {
     let filter = DeadLetterFilter {
@@ -24,6 +33,7 @@ pub(crate) async fn groups(context: Context) -> Result<Page, Failure> {
     let groups = &found.entries;
     let body = html! {
         @if found.is_cut { (none("There are more than are counted here. A decision about a group reaches all of it.")) }
+        (operations::running(&context))
         @if groups.is_empty() { p.good { "There are none." } }
         @else {
             div.scroll { table {
@@ -47,6 +57,11 @@ fn search(context: &Context) -> Markup {
 fn row(context: &Context, group: &DeadLetterGroup) -> Markup {
     let query = url::query(&[("group", &group.key)]);
     let fields = [("group", &*group.key), ("then", "/dead-letters")];
+    // A rehearsal that has ended is made again.
+    let filter = DeadLetterFilter { group: Some(group.key.clone()), ..DeadLetterFilter::default() };
+    let last = context.shared.operations.last(REHEARSAL, &filter.to_string());
+    let ended = last.filter(|of| of.result().is_some()).map(|of| of.id.to_string());
+    let again = [("group", &*group.key), ("again", ended.as_deref().unwrap_or_default())];
     html! {
         tr {
             td.number { a href=(context.link(&format!("/dead-letters/list{query}"))) { (group.count) } }
@@ -60,7 +75,7 @@ fn row(context: &Context, group: &DeadLetterGroup) -> Markup {
             }
             td.short { (time(group.since)) }
             td {
-                a href=(context.link(&format!("/dead-letters/rehearsal{query}"))) { "Rehearse" } " "
+                a href=(context.link(&format!("/dead-letters/rehearsal{}", url::query(&again)))) { "Rehearse" } " "
                 (button(context, "Redrive", "/dead-letters/redrive", &fields)) " "
                 (button(context, "Discard…", "/dead-letters/discard", &fields))
             }
@@ -117,46 +132,75 @@ fn letter(context: &Context, of: &DeadLetterView) -> Markup {
 }
 
 pub(crate) async fn rehearsal(context: Context) -> Result<Page, Failure> {
-    let run = context.admin().rehearse_dead_letters(&filter(&context)?, |_| ()).await?;
-    let group = context.query("group");
-    let fields = [("group", group), ("then", "/dead-letters")];
+    let filter = filter(&context)?;
+    let operation = rehearsed(&context, filter)?;
+    let ended = operation.soon().await;
     let body = html! {
         p.pages { a href=(context.link("/dead-letters")) { "All groups" } }
+        @match ended {
+            Some(Ok(Report::Rehearsed(run))) => (outcome(&context, run)),
+            _ => (operations::state(&context, &operation)),
+        }
+    };
+    let command = command("redrive", &context) + " --dry-run";
+    Ok(Page::new("Rehearsal: would this build handle them?", command, body))
+}
+
+/// Returns the rehearsal of a filter: the last one, or another one if the page asks for it.
+fn rehearsed(context: &Context, filter: DeadLetterFilter) -> Result<Arc<Operation>, Failure> {
+    let subject = filter.to_string();
+    let operations = &context.shared.operations;
+    let again = context.parsed::<Uuid>("again")?;
+    match operations.last(REHEARSAL, &subject) {
+        Some(last) if Some(last.id) != again => return Ok(last),
+        _ => {}
+    }
+    let of = operations::description(context, REHEARSAL, subject, "/dead-letters");
+    let admin = context.admin().clone();
+    operations.begin(of, context.stopping.clone(), |operation| async move {
+        let admin = admin.until(operation.interrupt());
+        let of = decidable(&admin, &filter).await?;
+        let progress = |now: Progress| operation.report(Progress { of: Some(of), ..now });
+        Ok(Report::Rehearsed(admin.rehearse_dead_letters(&filter, progress).await?))
+    })
+}
+
+/// Returns the number of dead letters about which a decision is possible.
+async fn decidable(admin: &Admin, filter: &DeadLetterFilter) -> Result<u64, Failure> {
+    Ok(admin.dead_letter_groups(filter).await?.iter().map(|group| group.heads).sum())
+}
+
+fn outcome(context: &Context, run: &DryRun) -> Markup {
+    let fields = [("group", context.query("group")), ("then", "/dead-letters")];
+    let failing = run.would_fail.values().map(|(count, _)| count).sum::<u64>();
+    html! {
         div.cards {
             div.card { strong.good { (run.would_pass) } span { "would be handled" } }
-            div.card { strong class=[(!run.would_fail.is_empty()).then_some("bad")] { (run.would_fail.values().map(|(count, _)| count).sum::<u64>()) } span { "would fail again" } }
+            div.card { strong class=[(failing > 0).then_some("bad")] { (failing) } span { "would fail again" } }
             div.card { strong { (run.behind) } span { "wait behind others" } }
             div.card { strong { (run.unknown) } span { "cannot be told" } }
         }
-        @if !run.would_fail.is_empty() {
-            table {
+        @if run.interrupted { p.warn { "It was cancelled: the numbers are those until then." } }
+        @if failing > 0 {
+            div.scroll { table {
                 thead { tr { th.number { "Count" } th { "Error" } th { "Example" } } }
                 tbody {
                     @for (error, (count, example)) in &run.would_fail {
                         tr { td.number { (count) } td.failure { (error) } td.mono { (example) } }
                     }
                 }
-            }
+            } }
         }
-        p { (button(&context, "Redrive the group", "/dead-letters/redrive", &fields)) }
-    };
-    let command = command("redrive", &context) + " --dry-run";
-    Ok(Page::new("Rehearsal: would this build handle them?", command, body).still())
+        p { (button(context, "Redrive the group", "/dead-letters/redrive", &fields)) }
+    }
 }
 
 pub(crate) async fn redrive(context: Context, form: Form) -> Result<Outcome, Failure> {
-    let admin = context.admin_because(form.reason());
-    let filter = filter_of(&form)?;
-    let done = admin.resolve_dead_letters(&filter, Resolution::Redrive, |_| ()).await?;
-    let notice = match done.behind {
-        0 => format!("{} redriven.", done.decided),
-        behind => format!("{} redriven; {behind} behind others follow them.", done.decided),
-    };
-    Ok(Outcome::done(notice, form.then("/dead-letters")))
+    decide(&context, &form, Resolution::Redrive).await
 }
 
 pub(crate) async fn discard(context: Context, form: Form) -> Result<Outcome, Failure> {
-    let filter = filter_of(&form)?;
+    filter_of(&form)?;
     if !form.is_confirmed() {
         let what = if form.field("id").is_empty() {
             "all dead letters of the group"
@@ -164,11 +208,33 @@ pub(crate) async fn discard(context: Context, form: Form) -> Result<Outcome, Fai
             "the dead letter"
         };
         let question = format!("Discard {what}? Their senders are told, nobody else is.");
-        return Ok(Outcome::Ask { question, label: "Discard".to_owned() });
+        return Ok(Outcome::ask(question, "Discard"));
     }
+    decide(&context, &form, Resolution::Discard).await
+}
+
+/// Decides about dead letters, beyond this request if there are many.
+async fn decide(
+    context: &Context,
+    form: &Form,
+    resolution: Resolution,
+) -> Result<Outcome, Failure> {
+    let (filter, then) = (filter_of(form)?, form.then("/dead-letters"));
+    let title = match resolution {
+        Resolution::Redrive => "Redrive of dead letters",
+        Resolution::Discard => "Discarding dead letters",
+    };
+    let of = operations::description(context, title, filter.to_string(), &then);
     let admin = context.admin_because(form.reason());
-    let done = admin.resolve_dead_letters(&filter, Resolution::Discard, |_| ()).await?;
-    Ok(Outcome::done(format!("{} discarded.", done.decided), form.then("/dead-letters")))
+    let work = async move |operation: Arc<Operation>| {
+        let admin = admin.until(operation.interrupt());
+        let of = decidable(&admin, &filter).await?;
+        let progress = |now: Progress| operation.report(Progress { of: Some(of), ..now });
+        let resolved = admin.resolve_dead_letters(&filter, resolution, progress).await?;
+        Ok(Report::Resolved { resolved, resolution })
+    };
+    let operation = context.shared.operations.begin(of, context.stopping.clone(), work)?;
+    operations::outcome(&operation, then).await
 }
 
 /// Returns the filter of a page.

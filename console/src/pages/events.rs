@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::page::Page;
 use crate::parts::content::content;
-use crate::parts::text::{none, pages, stream, time, workflow};
+use crate::parts::text::{going_on, none, pages, stream, time, workflow};
 use crate::url;
 
 /// The number of events on a page.
@@ -36,10 +36,23 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         values.push(("after", after));
         context.link(&format!("/events{}", url::query(&values)))
     };
+    let whole = context.admin().end_of_log().await?.events_before();
+    let left = page.next.as_ref().map_or(0, EventCursor::events_before);
     let next = page.next.map(|next| to(&next.to_string()));
+    let is_searching = page.entries.is_empty() && next.is_some();
     let body = html! {
         @if page.entries.is_empty() {
-            (none(if next.is_some() { "None in the part of the log examined so far." } else { "There are none." }))
+            @match &next {
+                Some(next) => {
+                    (none("None in the part of the log examined so far."))
+                    p {
+                        meter min="0" max=(whole.max(1)) value=(whole.saturating_sub(left)) {} " "
+                        (left) " of " (whole) " events are left. "
+                    }
+                    (going_on(next))
+                }
+                None => (none("There are none.")),
+            }
         } @else {
             div.scroll { table {
                 thead { tr { th { "Time" } th { "Stream" } th.number { "Version" } th { "Event" } th { "User" } th { "Content" } th { "Cause" } } }
@@ -58,14 +71,15 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
                 }
             } }
         }
-        (pages(query.cursor.is_some().then(|| to("")), next))
+        (pages(query.cursor.is_some().then(|| to("")), next.filter(|_| !is_searching)))
     };
     let mut command = "events".to_owned();
     for name in FILTERS.iter().filter(|name| !context.query(name).is_empty()) {
         command = format!("{command} --{name} '{}'", context.query(name));
     }
     let page = Page::new("Events", command, body).with_head(filter(&context));
-    Ok(if query.cursor.is_some() || query.until.is_some() { page.still() } else { page })
+    let is_old = query.cursor.is_some() || query.until.is_some() || is_searching;
+    Ok(if is_old { page.still() } else { page })
 }
 
 /// Returns a time of the query: RFC 3339, or as browsers give it, without a zone, in UTC.

@@ -1,8 +1,6 @@
 //! Gateways, and the pause of the whole log.
 
-use std::collections::BTreeMap;
-
-use composable_rust_admin::PauseView;
+use composable_rust_admin::{CircuitView, GatewayView, PauseView};
 use composable_rust_core::queue::Pause;
 use maud::{Markup, html};
 
@@ -12,69 +10,67 @@ use crate::failure::Failure;
 use crate::form::{Form, button};
 use crate::page::Page;
 use crate::parts::text::{counted, none, seconds, time};
+use crate::url;
 
-/// A gateway.
-#[derive(Debug, Default)]
-struct Row {
-    waiting: u64,
-    oldest: u64,
-    dead_letters: u64,
-    error: Option<String>,
-    pause: Option<PauseView>,
-    is_called_here: bool,
-}
+/// The number of open circuits that are shown for each gateway.
+const SHOWN: usize = 5;
 
 pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
-    let admin = context.admin();
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for name in admin.app().gateways() {
-        rows.entry(name.to_owned()).or_default().is_called_here = true;
-    }
-    for of in admin.queues().await?.into_iter().filter(|of| of.kind == "call") {
-        let row = rows.entry(of.target).or_default();
-        row.waiting += of.depth;
-        row.oldest = row.oldest.max(of.oldest_seconds);
-        row.dead_letters += of.dead_letters;
-        row.error = row.error.take().or(of.last_error);
-    }
-    let mut of_log = None;
-    for pause in admin.pauses().await? {
-        if pause.name == Pause::LOG {
-            of_log = Some(pause);
-        } else if let Some(name) = pause.name.strip_prefix("gateway/").map(str::to_owned) {
-            rows.entry(name).or_default().pause = Some(pause);
-        }
-    }
+    let gateways = context.admin().gateways().await?;
+    let pauses = context.admin().pauses().await?;
+    let of_log = pauses.iter().find(|pause| pause.name == Pause::LOG);
     let body = html! {
-        @if rows.is_empty() { (none("There are no calls, and the app of this console registers no gateway.")) }
+        @if gateways.is_empty() { (none("There are no calls, and the app of this console registers no gateway.")) }
         @else {
             div.scroll { table {
-                thead { tr { th { "Gateway" } th.number { "Waiting calls" } th.number { "Oldest" } th.number { "Dead letters" } th { "Called here" } th { "Paused" } th { "Last error" } th { "Change" } } }
-                tbody { @for (name, row) in &rows { (gateway(&context, name, row)) } }
+                thead { tr { th { "Gateway" } th.number { "Waiting calls" } th.number { "Oldest" } th.number { "Dead letters" } th { "Circuit of this process" } th { "Paused" } th { "Last error" } th { "Change" } } }
+                tbody { @for of in &gateways { (gateway(&context, of)) } }
             } }
         }
         h2 { "All background work" }
-        (log(&context, of_log.as_ref()))
+        (log(&context, of_log))
     };
     Ok(Page::new("Gateways", "gateways list", body))
 }
 
-fn gateway(context: &Context, name: &str, row: &Row) -> Markup {
-    let fields = [("name", name)];
+fn gateway(context: &Context, of: &GatewayView) -> Markup {
+    let fields = [("name", &*of.name)];
+    let calls =
+        format!("/queues/messages{}", url::query(&[("kind", "call"), ("target", &of.name)]));
     html! {
         tr {
-            td { (name) }
-            td.number { (counted(row.waiting)) }
-            td.number { @if row.waiting > 0 { (seconds(row.oldest)) } }
-            td.number { @if row.dead_letters > 0 { span.bad { (counted(row.dead_letters)) } } }
-            td { @if row.is_called_here { "yes" } }
-            td { (paused(row.pause.as_ref())) }
-            td.failure { (row.error.as_deref().unwrap_or("")) }
+            td { a href=(context.link(&calls)) { (of.name) } }
+            td.number { (counted(of.waiting)) }
+            td.number { @if of.waiting > 0 { (seconds(of.oldest_seconds)) } }
+            td.number { @if of.dead_letters > 0 { span.bad { (counted(of.dead_letters)) } } }
+            td { (circuits(of)) }
+            td { (paused(of.pause.as_ref())) }
+            td.failure { (of.last_error.as_deref().unwrap_or("")) }
             td.short {
-                @if row.pause.is_some() { (button(context, "Resume", "/gateways/resume", &fields)) }
+                @if of.pause.is_some() { (button(context, "Resume", "/gateways/resume", &fields)) }
                 @else { (button(context, "Pause", "/gateways/pause", &fields)) }
             }
         }
+    }
+}
+
+fn circuits(of: &GatewayView) -> Markup {
+    let circuit = |CircuitView { key, until }: &CircuitView| {
+        html! {
+            div.bad {
+                @if let Some(key) = key { (key) ": " }
+                @match until {
+                    Some(until) => { "open until " (time(*until)) },
+                    None => "probing",
+                }
+            }
+        }
+    };
+    html! {
+        @if !of.is_registered { span.faint { "not called here" } }
+        @else if of.open_circuits.is_empty() { span.good { "closed" } }
+        @for of in of.open_circuits.iter().take(SHOWN) { (circuit(of)) }
+        @if of.open_circuits.len() > SHOWN { div.bad { "and " (of.open_circuits.len() - SHOWN) " more" } }
     }
 }
 
@@ -110,7 +106,7 @@ pub(crate) async fn resume(context: Context, form: Form) -> Result<Outcome, Fail
 pub(crate) async fn pause_log(context: Context, form: Form) -> Result<Outcome, Failure> {
     if !form.is_confirmed() {
         let question = "Pause all background work of all processes? Commands are still handled.";
-        return Ok(Outcome::Ask { question: question.to_owned(), label: "Pause".to_owned() });
+        return Ok(Outcome::ask(question, "Pause"));
     }
     context.admin_because(form.reason()).pause_log().await?;
     Ok(Outcome::done("All work is paused.", "/gateways"))

@@ -5,9 +5,9 @@ use composable_rust_core::{StreamId, Version};
 use maud::{Markup, html};
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, texts};
 use crate::page::Page;
-use crate::pages::{dead_letters, timers};
+use crate::pages::{dead_letters, replacement, timers};
 use crate::parts::content::{block, content, difference};
 use crate::parts::text::{none, pages, recipient, stream, time, workflow};
 use crate::url;
@@ -29,7 +29,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
             "Version " strong { (instance.version.get()) } " · "
             a href=(context.link(&format!("/events{}", url::query(&[("stream", of.as_str())])))) { "in the log" }
         }
-        @if let Some(error) = &instance.error { p.failure { "Cannot be loaded: " (error) } }
+        @if let Some(error) = &instance.error { (fault(&context, &of, error, instance.faulty)) }
         @if let Some(state) = &instance.state { h2 { "State" } (block(&context, state)) }
         (waiting(&context, &instance))
         h2 { "Events" small { " the last " (instance.events.len()) } }
@@ -43,21 +43,47 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     Ok(Page::new(of.to_string(), format!("streams show '{of}'"), body))
 }
 
+/// Returns the reason why an instance cannot be loaded, and a link to the event at fault.
+fn fault(context: &Context, of: &StreamId, error: &str, event: Option<Version>) -> Markup {
+    html! {
+        p.failure { "Cannot be loaded: " (error) }
+        @if let Some(version) = event {
+            p.pages { a href=(at_version(context, of, "at", version.get())) { "The event at fault" } }
+        }
+    }
+}
+
 /// Returns the page of the state at a version, with its difference from the one before.
 async fn version(context: &Context, of: &StreamId, at: u64) -> Result<Page, Failure> {
-    let admin = context.admin();
-    let state = admin.state(of, Some(Version::new(at))).await?;
     let from = context.parsed::<u64>("from")?.unwrap_or(at.saturating_sub(1));
-    let differences = admin.diff(of, Version::new(from), Version::new(at)).await?;
     let to = |at: u64| at_version(context, of, "at", at);
-    let event = admin.history(of, Version::new(at.saturating_sub(1)), 1).await?;
+    let event = context.admin().history(of, Version::new(at.saturating_sub(1)), 1).await?;
+    let changes = changes(context, of, from, at).await?;
     let body = html! {
         p.pages {
             a href=(context.stream_link(of.as_str())) { "Now" }
             @if at > 0 { a rel="prev" href=(to(at - 1)) { "Version " (at - 1) } }
-            a rel="next" href=(to(at.saturating_add(1))) { "Version " (at.saturating_add(1)) }
+            @if let Some(next) = at.checked_add(1) { a rel="next" href=(to(next)) { "Version " (next) } }
         }
-        (events(context, &event.entries))
+        @if at > 0 { (events(context, &event.entries)) (replacement::link(context, &event.entries)) }
+        (changes)
+    };
+    let command = format!("streams diff '{of}' {from} {at}");
+    Ok(Page::new(format!("{of} at {at}"), command, body).still())
+}
+
+/// Returns the changes between two versions and the state at the second, or why there is none.
+async fn changes(context: &Context, of: &StreamId, from: u64, at: u64) -> Result<Markup, Failure> {
+    let admin = context.admin();
+    let state = match admin.state(of, Some(Version::new(at))).await {
+        Ok(state) => state,
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(error) => {
+            return Ok(html! { p.failure { "There is no state: " (texts(&error)) } });
+        }
+    };
+    let differences = admin.diff(of, Version::new(from), Version::new(at)).await?;
+    Ok(html! {
         h2 { "Changes since version " (from) }
         @if differences.is_empty() { (none("None.")) }
         table { tbody {
@@ -70,9 +96,7 @@ async fn version(context: &Context, of: &StreamId, at: u64) -> Result<Page, Fail
         } }
         h2 { "State at version " (state.version.get()) }
         (block(context, &state.state))
-    };
-    let command = format!("streams diff '{of}' {from} {at}");
-    Ok(Page::new(format!("{of} at {at}"), command, body).still())
+    })
 }
 
 async fn history(context: &Context, of: &StreamId, after: u64) -> Result<Page, Failure> {
@@ -87,7 +111,7 @@ async fn history(context: &Context, of: &StreamId, after: u64) -> Result<Page, F
     Ok(Page::new(format!("{of}: history"), command, body).still())
 }
 
-fn at_version(context: &Context, of: &StreamId, name: &str, at: u64) -> String {
+pub(crate) fn at_version(context: &Context, of: &StreamId, name: &str, at: u64) -> String {
     format!("{}?{name}={at}", context.stream_link(of.as_str()))
 }
 

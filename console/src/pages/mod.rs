@@ -8,10 +8,12 @@ mod events;
 mod gateways;
 mod instance;
 pub(crate) mod login;
+mod operations;
 mod overview;
 mod processes;
 mod projections;
 mod queues;
+mod replacement;
 mod sagas;
 mod schema;
 mod streams;
@@ -32,6 +34,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/", page(overview::page))
         .route("/streams", page(streams::page))
         .route("/streams/{stream}", page(instance::page))
+        .route("/streams/{stream}/replace", page(replacement::form))
         .route("/events", page(events::page))
         .route("/traces/{correlation}", page(traces::page))
         .route("/sagas", page(sagas::page))
@@ -48,6 +51,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/schema", page(schema::page))
         .route("/audit", page(audit::page))
         .route("/doctor", page(doctor::page))
+        .route("/operations/{id}", page(operations::page))
         .merge(changes())
 }
 
@@ -56,6 +60,8 @@ fn changes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/dead-letters/redrive", action(dead_letters::redrive))
         .route("/dead-letters/discard", action(dead_letters::discard))
+        .route("/streams/{stream}/replace", action(replacement::replace))
+        .route("/operations/cancel", action(operations::cancel))
         .route("/queues/park", action(queues::park))
         .route("/queues/discard", action(queues::discard))
         .route("/timers/fire", action(timers::fire))

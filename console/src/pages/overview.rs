@@ -9,7 +9,10 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::page::Page;
 use crate::parts::samples::{Sample, plot};
-use crate::parts::text::{counted, seconds};
+use crate::parts::text::{counted, seconds, stream};
+
+/// The number of instances that are listed as not loadable.
+const STUCK: usize = 10;
 
 pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     let admin = context.admin();
@@ -27,6 +30,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     let oldest = queues.iter().map(|of| of.oldest_seconds).max().unwrap_or(0);
     let unserved = queues.iter().filter(|of| of.depth > 0 && of.has_worker == Some(false)).count();
     let failed = projections.iter().filter(|of| of.state == "failed" || of.error.is_some()).count();
+    let stuck = admin.app().stuck_instances();
     let series = context.shared.samples.add(Sample { at: Instant::now(), events, depth, lag });
     let rate = series.rate.last().copied().unwrap_or(0.0);
     let body = html! {
@@ -46,13 +50,17 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
             div { span.faint { "Events behind" } (plot("Events behind", &series.lag)) }
         }
         h2 { "Needs attention" }
-        @if letters == 0 && unserved == 0 && failed == 0 && pauses.is_empty() {
+        @if letters == 0 && unserved == 0 && failed == 0 && stuck.is_empty() && pauses.is_empty() {
             p.good { "Nothing. The doctor examines the store as well." }
         }
         ul {
             @if letters > 0 { li.bad { a href=(context.link("/dead-letters")) { "dead letters: " (counted(letters)) } } }
             @if unserved > 0 { li.bad { a href=(context.link("/queues")) { "queues without a worker: " (unserved) } } }
             @if failed > 0 { li.bad { a href=(context.link("/projections")) { "failed projections: " (failed) } } }
+            @for of in stuck.iter().take(STUCK) {
+                li.bad { "cannot be loaded: " (stream(&context, &of.stream)) " " span.failure { (of.last_error) } }
+            }
+            @if stuck.len() > STUCK { li.bad { "and " (stuck.len() - STUCK) " other instances cannot be loaded" } }
             @for pause in &pauses {
                 li.warn { a href=(context.link("/gateways")) { "paused: " (pause.name) } @if let Some(by) = &pause.by { " by " (by) } }
             }

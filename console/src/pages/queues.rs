@@ -78,8 +78,8 @@ pub(crate) async fn waiting(context: Context) -> Result<Page, Failure> {
 pub(crate) async fn park(context: Context, form: Form) -> Result<Outcome, Failure> {
     let id = form.parsed("id")?;
     if !form.is_confirmed() {
-        let question = "Move the message to the dead letters?".to_owned();
-        return Ok(Outcome::Ask { question, label: "Park".to_owned() });
+        let question = "Move the message to the dead letters?";
+        return Ok(Outcome::ask(question, "Park"));
     }
     context.admin_because(form.reason()).park(id).await?;
     Ok(Outcome::done("Parked.", form.then("/queues")))
@@ -88,8 +88,8 @@ pub(crate) async fn park(context: Context, form: Form) -> Result<Outcome, Failur
 pub(crate) async fn discard(context: Context, form: Form) -> Result<Outcome, Failure> {
     let id = form.parsed("id")?;
     if !form.is_confirmed() {
-        let question = "Discard the message? Its sender is told, nobody else is.".to_owned();
-        return Ok(Outcome::Ask { question, label: "Discard".to_owned() });
+        let question = "Discard the message? Its sender is told, nobody else is.";
+        return Ok(Outcome::ask(question, "Discard"));
     }
     context.admin_because(form.reason()).discard_waiting(id).await?;
     Ok(Outcome::done("Discarded.", form.then("/queues")))

@@ -9,7 +9,7 @@ use crate::page::Page;
 use crate::parts::text::{none, stream, time};
 
 /// The number of events that one request reads.
-const READ: usize = 50_000;
+const READ: usize = 20_000;
 
 pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     // One request at a time continues the scan; others show it as it is then.

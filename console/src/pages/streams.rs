@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::page::Page;
-use crate::parts::text::{none, pages, stream, time};
+use crate::parts::text::{going_on, none, pages, stream, time};
 use crate::url;
 
 /// The number of streams on a page.
@@ -26,9 +26,13 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         context.link(&format!("/streams{}", url::query(&values)))
     };
     let next = found.next.as_ref().map(|after| to(after.as_str()));
+    let is_searching = found.entries.is_empty() && next.is_some();
     let body = html! {
         @if found.entries.is_empty() {
-            (none(if next.is_some() { "None among the streams examined so far." } else { "There are none." }))
+            @match &next {
+                Some(next) => { (none("None among the streams examined so far.")) (going_on(next)) }
+                None => (none("There are none.")),
+            }
         } @else {
             div.scroll { table {
                 thead { tr { th { "Stream" } th.number { "Version" } th { "Last event" } th { "Changed" } th { "Created" } } }
@@ -45,7 +49,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
                 }
             } }
         }
-        (pages(query.after.is_some().then(|| to("")), next))
+        (pages(query.after.is_some().then(|| to("")), next.filter(|_| !is_searching)))
     };
     let mut command = "streams list".to_owned();
     for (option, value) in [("", prefix), ("--contains ", contains)] {
@@ -53,7 +57,8 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
             command = format!("{command} {option}'{value}'");
         }
     }
-    Ok(Page::new("Streams", command, body).with_head(filter(&context)))
+    let page = Page::new("Streams", command, body).with_head(filter(&context));
+    Ok(if is_searching { page.still() } else { page })
 }
 
 fn filter(context: &Context) -> Markup {

@@ -78,7 +78,7 @@ pub(crate) async fn fire(context: Context, form: Form) -> Result<Outcome, Failur
     let timer = seen(&form)?;
     if !form.is_confirmed() {
         let question = format!("Fire the timer {} of {} now?", timer.id, timer.stream);
-        return Ok(Outcome::Ask { question, label: "Fire".to_owned() });
+        return Ok(Outcome::ask(question, "Fire"));
     }
     context.admin_because(form.reason()).fire_timer(&timer).await?;
     Ok(Outcome::done("The timer is due now.", form.then("/timers")))
@@ -90,7 +90,7 @@ pub(crate) async fn cancel(context: Context, form: Form) -> Result<Outcome, Fail
         let TimerRef { stream, id, .. } = &timer;
         let question =
             format!("Cancel the timer {id} of {stream}? Its message is never delivered.");
-        return Ok(Outcome::Ask { question, label: "Cancel the timer".to_owned() });
+        return Ok(Outcome::ask(question, "Cancel the timer"));
     }
     context.admin_because(form.reason()).cancel_timer(&timer).await?;
     Ok(Outcome::done("The timer is cancelled.", form.then("/timers")))

@@ -16,6 +16,8 @@ use crate::url;
 
 /// The hours around the moment that are searched at first.
 const HOURS: u64 = 1;
+/// The time for which more hours are searched.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The choices of hours.
 const CHOICES: [(u64, &str); 4] = [(1, "1 hour"), (24, "1 day"), (720, "30 days"), (0, "all")];
 
@@ -31,9 +33,19 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         }
         _ => TraceRange::default(),
     };
-    let trace = context.admin().trace(CorrelationId(id), range, &context.shared.others).await?;
+    let admin = match hours {
+        HOURS => context.admin().clone(),
+        _ => context.admin().within(PATIENCE),
+    };
+    let trace = admin.trace(CorrelationId(id), range, &context.shared.others).await?;
+    let events = format!("/events{}", url::query(&[("correlation", &id.to_string())]));
     let body = html! {
-        @if trace.is_cut { p.warn { "A part of the log was not searched: choose a shorter time." } }
+        @if trace.is_cut {
+            p.warn {
+                "A part of the log was not searched: choose a shorter time, or "
+                a href=(context.link(&events)) { "search the whole log" } " for its events."
+            }
+        }
         ul.tree { @for node in &trace.roots { (tree(&context, node)) } }
         @if !trace.waiting.is_empty() {
             h2 { "Waits, from events outside of this time" }

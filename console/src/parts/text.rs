@@ -60,6 +60,16 @@ pub(crate) fn none(text: &str) -> Markup {
     html! { p.faint { (text) } }
 }
 
+/// Returns a link to the page that continues a search, which the script follows by itself.
+pub(crate) fn going_on(next: &str) -> Markup {
+    html! {
+        p.pages {
+            a rel="next" data-search href=(next) { "Search on" }
+            span.faint { "Escape stops the search." }
+        }
+    }
+}
+
 /// Returns links to the first and the next page of a list.
 pub(crate) fn pages(first: Option<String>, next: Option<String>) -> Markup {
     html! {

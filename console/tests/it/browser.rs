@@ -59,19 +59,6 @@ impl Session {
         self.browser.open(&format!("{}{path}", self.base)).await;
     }
 
-    /// Asserts that the browser has logged nothing.
-    async fn is_quiet(&self, page: &str) {
-        assert_eq!(self.browser.logged().await, [""; 0], "{page}");
-    }
-
-    async fn keep(&self, name: &str) {
-        if let Some(folder) = std::env::var_os(SCREENSHOTS) {
-            let picture = decoded(&self.browser.screenshot().await);
-            let file = Path::new(&folder).join(format!("console-{name}.png"));
-            std::fs::write(file, picture).unwrap();
-        }
-    }
-
     /// Stops the server, which live pages must not delay.
     async fn stop(self) {
         let Self { browser, stop, server, .. } = self;
@@ -79,6 +66,19 @@ impl Session {
         let stopped = tokio::time::timeout(Duration::from_secs(5), server).await;
         assert!(stopped.expect("the server stops").unwrap());
         drop(browser);
+    }
+}
+
+/// Asserts that a browser has logged nothing.
+async fn is_quiet(browser: &Browser, page: &str) {
+    assert_eq!(browser.logged().await, [""; 0], "{page}");
+}
+
+async fn keep(browser: &Browser, name: &str) {
+    if let Some(folder) = std::env::var_os(SCREENSHOTS) {
+        let picture = decoded(&browser.screenshot().await);
+        let file = Path::new(&folder).join(format!("console-{name}.png"));
+        std::fs::write(file, picture).unwrap();
     }
 }
 
@@ -108,6 +108,24 @@ fn decoded(base64: &str) -> Vec<u8> {
 #[tokio::test]
 async fn every_page_opens_without_errors() {
     let Some(session) = Session::start(false).await else { return };
+    every_page(&session, true).await;
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn every_page_fits_a_telephone_in_the_dark() {
+    let Some(session) = Session::start(true).await else { return };
+    session.browser.resize(390, 800).await;
+    every_page(&session, false).await;
+    let ground = "return getComputedStyle(document.documentElement).backgroundColor";
+    assert_eq!(session.browser.run(ground).await, "rgb(17, 21, 27)");
+    let scale = "return window.innerWidth";
+    assert_eq!(session.browser.run(scale).await, 390);
+    session.stop().await;
+}
+
+/// Opens every page, which must fit the window and log nothing.
+async fn every_page(session: &Session, keeps: bool) {
     let stream = Order::id("17").stream();
     let history = session.admin.history(&stream, Version::ZERO, 1).await;
     let event = history.unwrap().entries.remove(0);
@@ -119,6 +137,7 @@ async fn every_page_opens_without_errors() {
         ("streams", "/streams?prefix=order-".to_owned()),
         ("instance", "/streams/order-17".to_owned()),
         ("diff", "/streams/order-17?at=1".to_owned()),
+        ("replacement", "/streams/order-17/replace?version=1".to_owned()),
         ("script", format!("/streams/order-{}", encoded(text()))),
         ("events", "/events".to_owned()),
         ("trace", format!("/traces/{id}?around={around}")),
@@ -142,13 +161,18 @@ async fn every_page_opens_without_errors() {
         assert_ne!(title.as_str().unwrap_or_default(), "", "{path}");
         let wide = "return document.documentElement.scrollWidth > window.innerWidth";
         assert_eq!(session.browser.run(wide).await, false, "{path} is wider than the window");
+        let hidden = "return [...document.querySelectorAll('main button, main a, main input')] \
+                      .some((of) => !of.closest('.scroll, pre, dialog') && \
+                      of.getBoundingClientRect().right > window.innerWidth + 1)";
+        assert_eq!(session.browser.run(hidden).await, false, "{path} has a part out of reach");
         if path.is_empty() {
             session.browser.wait_until("return document.querySelector('svg.plot') !== null").await;
         }
-        session.is_quiet(&path).await;
-        session.keep(name).await;
+        is_quiet(&session.browser, &path).await;
+        if keeps {
+            keep(&session.browser, name).await;
+        }
     }
-    session.stop().await;
 }
 
 #[tokio::test]
@@ -165,8 +189,8 @@ async fn a_dead_letter_is_redriven_by_a_click_and_lists_are_live() {
     let place = OrderCommand::Place { note: String::new() };
     session.admin.app().handle(&Order::id("fresh")).send(place).await.unwrap();
     session.browser.wait_for("order-fresh").await;
-    session.is_quiet("live streams").await;
-    session.keep("dark").await;
+    is_quiet(&session.browser, "live streams").await;
+    keep(&session.browser, "dark").await;
     session.stop().await;
 }
 
@@ -188,6 +212,40 @@ async fn keys_lead_through_the_console() {
     let focused = session.browser.run("return document.activeElement.name").await;
     assert_eq!(focused, "error");
     assert!(session.browser.url().await.ends_with("/ops/dead-letters"));
-    session.is_quiet("keys").await;
+    is_quiet(&session.browser, "keys").await;
     session.stop().await;
+}
+
+/// Keeps pictures of the demo's consoles, which run elsewhere:
+///
+/// ```sh
+/// cargo run -p production-ready -- demo &
+/// CONSOLE_URL=http://127.0.0.1:8080/console CONSOLE_SCREENSHOTS=$PWD/docs/src/images \
+///     cargo test -p composable-rust-console -- --ignored pictures_of_the_demo
+/// ```
+#[tokio::test]
+#[ignore = "needs the demo of `production-ready`: its documentation says how"]
+async fn pictures_of_the_demo() {
+    let base = std::env::var("CONSOLE_URL").expect("CONSOLE_URL is the address of the consoles");
+    let browser = Browser::start(false).await.expect(INSTALL);
+    for (name, path) in [
+        ("overview", "/orders"),
+        ("sagas", "/orders/sagas"),
+        ("instance", "/orders/sagas"),
+        ("trace", "/orders/sagas"),
+        ("gateways", "/payments/gateways"),
+    ] {
+        browser.open(&format!("{base}{path}")).await;
+        match name {
+            "overview" => browser.wait_until("return !!document.querySelector('svg.plot')").await,
+            "instance" | "trace" => browser.click("td a.mono").await,
+            _ => {}
+        }
+        if name == "trace" {
+            browser.click("td a[href*='/traces/']").await;
+            browser.wait_for("messages handled").await;
+        }
+        is_quiet(&browser, name).await;
+        keep(&browser, name).await;
+    }
 }

@@ -1,12 +1,16 @@
 //! Requests that the console refuses.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use axum::http::HeaderName;
 use composable_rust_console::{Console, ConsoleError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::world::{
-    READER, TOKEN, admin, console, get, group, log_in, nested, open, post, undecided,
+    READER, SCRIPT, TOKEN, WRITER, admin, console, encoded, get, group, log_in, nested, open, post,
+    undecided,
 };
 
 #[tokio::test]
@@ -107,6 +111,14 @@ async fn changes_come_from_the_consoles_own_forms() {
     assert_eq!(redrive(&code).of(&router).await.status, 403, "neither header");
     assert_eq!(redrive("").own().of(&router).await.status, 403, "no code");
     assert_eq!(redrive(&"0".repeat(32)).own().of(&router).await.status, 403, "a wrong code");
+    let bob = post("/ops/login", &[("token", READER)]).own().of(&router).await.cookie();
+    let of_bob = get("/ops/dead-letters").cookie(&bob).of(&router).await;
+    assert!(!of_bob.text.contains("name=\"code\""), "a reader has no code");
+    let with_bob = post("/ops/dead-letters/redrive", &[("group", &group), ("code", &code)]);
+    assert_eq!(with_bob.cookie(&bob).own().of(&router).await.status, 403, "a reader");
+    let eve = post("/ops/login", &[("token", WRITER)]).own().of(&router).await.cookie();
+    let of_eve = get("/ops/dead-letters").cookie(&eve).of(&router).await.field("code");
+    assert_eq!(redrive(&of_eve).own().of(&router).await.status, 403, "another session's code");
     assert_eq!(undecided(&admin).await, 1);
 
     let own = redrive(&code).header("origin", "https://console.example").of(&router).await;
@@ -120,6 +132,8 @@ async fn readers_and_read_only_consoles_change_nothing() {
     let paths = [
         "/dead-letters/redrive",
         "/dead-letters/discard",
+        "/operations/cancel",
+        "/streams/order-17/replace",
         "/queues/park",
         "/queues/discard",
         "/timers/fire",
@@ -186,6 +200,20 @@ async fn a_header_counts_only_from_its_proxy() {
     assert_eq!(twice.of(&router).await.status, 401);
     let nameless = get("/ops/streams").header("x-forwarded-user", " ").from("10.0.0.1:9");
     assert_eq!(nameless.of(&router).await.status, 401);
+    // Of a client behind a proxy that only adds its header.
+    let smuggled = named("10.0.0.1:9").header("x-forwarded-user", "evil");
+    assert_eq!(smuggled.of(&router).await.status, 401, "two names");
+    for (header, value) in [
+        ("x-forwarded-for", "10.0.0.1"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-forwarded-host", "10.0.0.1"),
+    ] {
+        let feigned = named("10.0.0.2:9").header(header, value).of(&router).await;
+        assert_eq!(feigned.status, 401, "{header}");
+    }
+    let alike = get("/ops/streams").header("x_forwarded_user", "dora").from("10.0.0.1:9");
+    assert_eq!(alike.of(&router).await.status, 401, "another name");
 }
 
 #[tokio::test]
@@ -209,4 +237,162 @@ async fn every_response_restricts_the_browser() {
         assert_eq!(reply.header("cache-control"), "no-store");
         assert_eq!(reply.header("x-frame-options"), "DENY");
     }
+}
+
+#[tokio::test]
+async fn values_of_a_query_appear_as_text_only() {
+    let (router, _) = open().await;
+    let evil = format!("\"'>{SCRIPT}");
+    let value = encoded(&evil);
+    for path in [
+        "/ops/streams?prefix=",
+        "/ops/streams?contains=",
+        "/ops/streams?after=",
+        "/ops/streams/",
+        "/ops/streams/order-17?at=",
+        "/ops/streams/order-17/replace?version=",
+        "/ops/events?stream=",
+        "/ops/events?category=",
+        "/ops/events?name=",
+        "/ops/events?correlation=",
+        "/ops/events?since=",
+        "/ops/events?until=",
+        "/ops/events?after=",
+        "/ops/traces/",
+        "/ops/sagas?category=",
+        "/ops/queues/messages?kind=dispatch&target=",
+        "/ops/queues/messages?kind=",
+        "/ops/dead-letters?error=",
+        "/ops/dead-letters/list?group=",
+        "/ops/dead-letters/rehearsal?group=",
+        "/ops/dead-letters/rehearsal?group=any&again=",
+        "/ops/timers?category=",
+        "/ops/audit?before=",
+        "/ops/operations/",
+        "/ops/login?then=",
+        "/ops/?done=",
+    ] {
+        let reply = get(&format!("{path}{value}")).token(TOKEN).of(&router).await;
+        assert!(reply.status < 500, "{path}: {} {}", reply.status, reply.text);
+        assert!(!reply.text.contains("<script>"), "{path}: {}", reply.text);
+        assert!(!reply.text.contains("\"'>"), "{path}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn large_and_odd_requests_are_answered_in_bounds() {
+    let (router, _) = open().await;
+    let long = "a".repeat(20_000);
+    let most = u64::MAX.to_string();
+    for (path, status) in [
+        (format!("/ops/streams?prefix={long}"), 200),
+        (format!("/ops/streams?contains={long}"), 200),
+        (format!("/ops/streams?after={long}"), 400),
+        (format!("/ops/streams/{long}"), 400),
+        (format!("/ops/events?stream={long}&category={long}&name={long}"), 200),
+        (format!("/ops/events?after={}", "0:1,".repeat(5_000)), 200),
+        (format!("/ops/events?since={long}"), 400),
+        (format!("/ops/dead-letters?error={long}"), 200),
+        (format!("/ops/streams/order-17?at={most}"), 200),
+        (format!("/ops/streams/order-17?after={most}"), 200),
+        (format!("/ops/streams/order-17?at=1&from={most}"), 200),
+        (format!("/ops/streams/order-17?at={most}0"), 400),
+        ("/ops/streams/order-17?at=-1".to_owned(), 400),
+        (format!("/ops/streams/order-17/replace?version={most}"), 404),
+        (
+            format!("/ops/traces/{}?around=2026-01-01T00:00:00Z&hours={most}", uuid::Uuid::nil()),
+            404,
+        ),
+        ("/ops/streams?prefix=%00%FF".to_owned(), 200),
+    ] {
+        let reply = get(&path).token(TOKEN).of(&router).await;
+        let path: String = path.chars().take(80).collect();
+        assert_eq!(reply.status, status, "{path}: {:.300}", reply.text);
+        assert!(reply.text.len() < 1_000_000, "{path}: {}", reply.text.len());
+    }
+    let large = "x".repeat(3_000_000);
+    let form = post("/ops/dead-letters/discard", &[("group", &large)]).token(TOKEN);
+    assert_eq!(form.of(&router).await.status, 413);
+    let login = post("/ops/login", &[("token", &large)]).own().of(&router).await;
+    assert_eq!(login.status, 413);
+}
+
+#[tokio::test]
+async fn odd_paths_and_methods_lead_nowhere() {
+    let (router, _) = open().await;
+    for path in [
+        "/ops/../ops/streams",
+        "/ops/streams/..%2F..%2Fetc%2Fpasswd",
+        "/ops/streams/%2e%2e",
+        "/ops/streams/%00",
+        "/ops//streams",
+        "/ops/%73treams/none",
+        "/ops/assets/any/..%2F..%2FCargo.toml",
+        "/ops/assets/any/console.css.map",
+        "/ops/STREAMS",
+    ] {
+        let reply = get(path).token(TOKEN).of(&router).await;
+        assert!([400, 404].contains(&reply.status), "{path}: {}", reply.status);
+    }
+    for (method, path) in
+        [("PUT", "/ops/streams"), ("DELETE", "/ops/streams/order-17"), ("POST", "/ops/streams")]
+    {
+        let reply = crate::world::ask(method, path).token(TOKEN).of(&router).await;
+        assert_eq!(reply.status, 405, "{method} {path}");
+    }
+    let get_of_change = get("/ops/dead-letters/redrive").token(TOKEN).of(&router).await;
+    assert_eq!(get_of_change.status, 405);
+    for then in ["https://evil.example", "//evil.example", "/%5Cevil.example", "%2F%2Fevil.example"]
+    {
+        let path = format!("/ops/login?then={then}");
+        let reply = post(&path, &[("token", TOKEN)]).own().of(&router).await;
+        assert!(reply.location().starts_with("/ops"), "{then}: {}", reply.location());
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_encoding_is_refused() {
+    let (router, admin) = open().await;
+    let group = group(&admin).await;
+    for kind in ["text/plain", "multipart/form-data; boundary=x", "application/json"] {
+        let form = post("/ops/dead-letters/redrive", &[("group", &group)]).token(TOKEN);
+        let reply = form.replaced("content-type", kind).of(&router).await;
+        assert_eq!(reply.status, 415, "{kind}: {}", reply.text);
+    }
+    assert_eq!(undecided(&admin).await, 1);
+}
+
+#[tokio::test]
+async fn slow_clients_delay_nobody() {
+    const HALF: &str = "GET /ops/streams HTTP/1.1\r\nHost: localhost\r\n";
+    let (router, admin) = open().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        let (signal, grace) = (async { drop(stopped.await) }, Duration::from_secs(1));
+        composable_rust_axum::serve(admin.app(), listener, router, signal, grace).await
+    });
+    let whole = format!("{HALF}Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+    let live = format!("{whole}Accept: text/event-stream\r\n\r\n");
+    // Some never end their requests, and some never read the pages that they are sent.
+    let mut slow = Vec::new();
+    for n in 0..300 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = if n < 200 { HALF.as_bytes() } else { live.as_bytes() };
+        socket.write_all(request).await.unwrap();
+        slow.push(socket);
+    }
+    let answered = async {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(format!("{whole}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(10), answered).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("order-17"), "{answer}");
+    stop.send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), server).await;
+    ended.expect("the server stops").unwrap().unwrap();
 }

@@ -9,7 +9,46 @@ use futures_util::StreamExt as _;
 use tower::ServiceExt as _;
 
 use crate::app::{Order, OrderCommand};
+use axum::Router;
+use axum::response::Response;
+
 use crate::world::{TOKEN, get, open};
+
+/// Asks for live updates of the page of streams.
+async fn live(router: &Router, token: &str) -> Response {
+    let request = Request::get("/ops/streams")
+        .header("accept", "text/event-stream")
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::empty())
+        .unwrap();
+    router.clone().oneshot(request).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_pages_are_bounded_also_when_clients_read_nothing() {
+    let (router, _) = open().await;
+    let mut statuses = std::collections::BTreeMap::new();
+    let mut held = Vec::new();
+    for _ in 0..10_000 {
+        let response = live(&router, TOKEN).await;
+        *statuses.entry(response.status().as_u16()).or_insert(0) += 1;
+        held.push(response);
+    }
+    assert_eq!(statuses, [(200, 64), (503, 9_936)].into());
+    assert_eq!(live(&router, "a wrong token, long enough").await.status(), 401);
+    // Pages without live updates go on.
+    assert_eq!(get("/ops/streams").token(TOKEN).of(&router).await.status, 200);
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert_eq!(live(&router, TOKEN).await.status(), 503);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(live(&router, TOKEN).await.status(), 200, "they have lived, though nobody read");
+    held.clear();
+    tokio::task::yield_now().await;
+    for _ in 0..64 {
+        held.push(live(&router, TOKEN).await);
+    }
+    assert!(held.iter().all(|response| response.status() == 200), "closed connections count not");
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_page_is_sent_again_when_it_changes() {

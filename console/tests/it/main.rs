@@ -3,8 +3,11 @@
 mod app;
 mod browser;
 mod changes;
+mod drills;
 mod guards;
 mod live;
+mod operator;
 mod pages;
 mod webdriver;
+mod workshop;
 mod world;

@@ -28,6 +28,8 @@ async fn pages(admin: &Admin) -> Vec<(String, &'static str)> {
         (format!("/streams/order-{script}"), "stock.reserve"),
         ("/streams/order-17?at=1".to_owned(), "State at version 1"),
         ("/streams/order-17?after=0".to_owned(), "order.placed"),
+        ("/streams/order-17/replace?version=1".to_owned(), "Content as JSON"),
+        (format!("/streams/order-{script}/replace?version=1"), "Content as JSON"),
         ("/events".to_owned(), "order.placed"),
         (format!("/events?stream={script}&since=2020-01-01T00:00"), "order.placed"),
         (format!("/traces/{workflow}"), "dead letter"),
@@ -167,7 +169,7 @@ async fn a_workflow_is_sought_in_other_services_too() {
     let query = EventQuery { limit: 10, ..EventQuery::default() };
     let events = admin.events(&query).await.unwrap().entries;
     let workflow = events.iter().find_map(|event| event.correlation_id).unwrap();
-    let store = InMemoryEventStore::new();
+    let store = InMemoryEventStore::new().with_log_id(uuid::Uuid::from_u128(7));
     let parcel = composable_rust_core::StreamId::new("parcel", "7").unwrap();
     let metadata = Metadata { correlation_id: workflow, ..metadata() };
     let event = NewEvent {

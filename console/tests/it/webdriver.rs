@@ -66,6 +66,14 @@ impl Browser {
         self.send("POST", "/url", json!({"url": url})).await;
     }
 
+    /// Sets the size of the page, also to one that is smaller than a window can be.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size});
+        self.send("POST", "/goog/cdp/execute", command).await;
+    }
+
     pub(crate) async fn url(&self) -> String {
         self.send("GET", "/url", Value::Null).await.as_str().unwrap().to_owned()
     }

@@ -19,6 +19,7 @@ use crate::app::{Order, OrderCommand, Stock};
 
 pub(crate) const TOKEN: &str = "ann's token is secret";
 pub(crate) const READER: &str = "bob's token is secret";
+pub(crate) const WRITER: &str = "eve's token is secret";
 /// A script that must never run, and appears in ids, contents and errors.
 pub(crate) const SCRIPT: &str = "<script>alert(1)</script>";
 
@@ -45,7 +46,7 @@ pub(crate) async fn admin_with(text: &str) -> Admin {
 }
 
 pub(crate) fn console(admin: &Admin) -> Console {
-    Console::new(admin.clone()).token("ann", TOKEN).reader_token("bob", READER)
+    Console::new(admin.clone()).token("ann", TOKEN).token("eve", WRITER).reader_token("bob", READER)
 }
 
 /// A console at `/ops` that may change and shows contents.
@@ -106,6 +107,11 @@ pub(crate) struct Ask {
     body: String,
 }
 
+/// Returns a request of any method.
+pub(crate) fn ask(method: &str, path: &str) -> Ask {
+    Ask::new(method.parse().unwrap(), path)
+}
+
 pub(crate) fn get(path: &str) -> Ask {
     Ask::new(Method::GET, path)
 }
@@ -138,9 +144,14 @@ impl Ask {
         self
     }
 
-    pub(crate) fn host(mut self, host: &str) -> Self {
-        self.request.headers_mut().unwrap().insert(HOST, host.parse().unwrap());
+    /// Replaces a header.
+    pub(crate) fn replaced(mut self, name: &'static str, value: &str) -> Self {
+        self.request.headers_mut().unwrap().insert(name, value.parse().unwrap());
         self
+    }
+
+    pub(crate) fn host(self, host: &str) -> Self {
+        self.replaced("host", host)
     }
 
     pub(crate) fn token(self, token: &str) -> Self {

@@ -178,11 +178,15 @@ impl App {
     /// Returns the handle of the gateway `G`, whose calls this process makes or another: its
     /// status, and its pause.
     pub fn gateway<G: Gateway>(&self) -> GatewayHandle {
+        self.gateway_named(G::NAME)
+    }
+
+    fn gateway_named(&self, name: &'static str) -> GatewayHandle {
         let inner = &self.0;
         GatewayHandle {
-            name: G::NAME,
+            name,
             shared: Arc::clone(&inner.shared),
-            registered: inner.workers.gateways.get(G::NAME).cloned(),
+            registered: inner.workers.gateways.get(name).cloned(),
             leases: inner.running().map(|running| running.leases().clone()),
         }
     }
@@ -241,9 +245,9 @@ impl App {
         all.map(|of| ProjectionHandle::new(Arc::clone(of), Arc::clone(&self.0.shared))).collect()
     }
 
-    /// Returns the names of the gateways whose calls this process makes, in order.
-    pub fn gateways(&self) -> Vec<&'static str> {
-        self.0.workers.gateways.keys().copied().collect()
+    /// Returns the handles of the gateways whose calls this process makes, in order of names.
+    pub fn gateways(&self) -> Vec<GatewayHandle> {
+        self.0.workers.gateways.keys().map(|name| self.gateway_named(name)).collect()
     }
 
     /// Returns the number of operations on read models that the projections of this process have
@@ -380,8 +384,9 @@ impl App {
             () = done => true,
             () = timeout => false,
         };
-        if !has_finished && let Some(running) = running {
-            running.give_up().await;
+        match running {
+            Some(running) if !has_finished => running.give_up().await,
+            _ => {}
         }
         has_finished
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use composable_rust_core::Timestamp;
+use composable_rust_core::codec::EncodedMessage;
 use composable_rust_core::queue::{Leases as _, Outbox as _, OutboxKind, Pause, Queue};
 use composable_rust_core::store::StoreError;
+use composable_rust_core::{StreamId, Timestamp};
 
 use crate::app::context::AppContext;
 use crate::app::queues::MAX_COUNTED;
@@ -105,6 +106,25 @@ impl std::fmt::Debug for GatewayHandle {
 }
 
 impl GatewayHandle {
+    /// Returns the name of the gateway.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the request of a call by `sender`, in a queue, as JSON text; `None` if another
+    /// process makes the calls, or this one cannot decode it.
+    pub fn decode(&self, sender: &StreamId, content: &EncodedMessage) -> Option<String> {
+        let gateway = &self.registered.as_ref()?.gateway;
+        gateway.decode(&self.shared.codecs, sender, content).ok()
+    }
+
+    /// Returns the [circuits](GatewayStatus::circuits) of this process.
+    pub fn circuits(&self) -> Vec<Circuit> {
+        let circuits = self.registered.as_ref().map(|gateway| gateway.limits().circuits());
+        let circuits = circuits.unwrap_or_default().into_iter();
+        circuits.map(|(key, open_until)| self.circuit(key, open_until)).collect()
+    }
+
     /// Pauses the gateway in all processes: calls in progress end, and the others wait without
     /// spending attempts. A process with running workers notices its own pause at once and that of
     /// another within a third of [`Settings::lease_ttl`](crate::settings::Settings::lease_ttl). If
@@ -155,16 +175,12 @@ impl GatewayHandle {
         let queue = |partition| Queue { partition, kind, target: name.to_owned() };
         let queues: Vec<_> = (0..self.shared.log.partitions).map(queue).collect();
         let counts = self.shared.store.count_waiting(&queues, MAX_COUNTED).await?;
-        let (in_progress, circuits) = self.registered.as_ref().map_or((0, Vec::new()), |gateway| {
-            let limits = gateway.limits();
-            (limits.under_way(), limits.circuits())
-        });
-        let circuits = circuits.into_iter();
+        let in_progress = self.registered.as_ref().map(|gateway| gateway.limits().under_way());
         Ok(GatewayStatus {
             pause: pauses.pause(&Pause::of_gateway(name)).cloned(),
             waiting: counts.into_iter().sum(),
-            in_progress,
-            circuits: circuits.map(|(key, open)| self.circuit(key, open)).collect(),
+            in_progress: in_progress.unwrap_or(0),
+            circuits: self.circuits(),
         })
     }
 

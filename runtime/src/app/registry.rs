@@ -62,6 +62,14 @@ pub enum RegistryError {
         /// The reason.
         reason: String,
     },
+    /// The content cannot be decoded as the event.
+    #[error("this is not the event `{name}`: {reason}")]
+    InvalidEvent {
+        /// The event's name.
+        name: String,
+        /// The reason.
+        reason: String,
+    },
     /// The stream cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -188,6 +196,23 @@ impl Registry {
         })
     }
 
+    /// Returns the content of an event of a stream, in the queue of a policy or projection, as JSON
+    /// text.
+    ///
+    /// # Errors
+    ///
+    /// No aggregate has the stream's category, or the content is no event of it.
+    pub fn decode_queued_event(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, RegistryError> {
+        self.find(stream.category())?.decode_queued_event(stream, content).map_err(|error| {
+            let (name, reason) = (content.name.to_string(), error_chain(&error));
+            RegistryError::InvalidEvent { name, reason }
+        })
+    }
+
     /// Returns the state of a stream as JSON text, with its version; at version `until`, if given.
     ///
     /// # Errors
@@ -277,6 +302,11 @@ pub(crate) trait ErasedAggregate: Send + Sync {
         stream: &StreamId,
         content: &EncodedMessage,
     ) -> Result<String, DecodeError>;
+    fn decode_queued_event(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError>;
     fn instance<'a>(
         &'a self,
         stream: &'a StreamId,
@@ -327,6 +357,15 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
         content: &EncodedMessage,
     ) -> Result<String, DecodeError> {
         let decoded: A::Command = self.0.shared.codecs.decode(stream, content)?;
+        Ok(json(&decoded))
+    }
+
+    fn decode_queued_event(
+        &self,
+        stream: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError> {
+        let decoded: A::Event = self.0.shared.codecs.decode(stream, content)?;
         Ok(json(&decoded))
     }
 
@@ -390,7 +429,7 @@ impl<A: Aggregate> ErasedAggregate for AggregateRuntimeRef<A> {
 pub(crate) struct AggregateRuntimeRef<A: Aggregate>(pub(crate) Arc<AggregateRuntime<A>>);
 
 /// Returns a message as JSON text.
-fn json(message: &impl Message) -> String {
+pub(crate) fn json(message: &impl Message) -> String {
     match message.encode(Format::Json).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         _ => debug(message),

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use composable_rust_core::codec::{DecodeError, EncodedMessage};
+use composable_rust_core::codec::{Codecs, DecodeError, EncodedMessage};
 use composable_rust_core::environment::Clock;
 use composable_rust_core::message::ReplyOutcome;
 use composable_rust_core::queue::{OutboxMessage, OutboxRow};
-use composable_rust_core::{CallError, Gateway, Message};
+use composable_rust_core::{CallError, Gateway, Message, StreamId};
 use futures_util::future::BoxFuture;
 
+use crate::app::registry::json;
 use crate::error::error_chain;
 use crate::instance::encode::Storage;
 use crate::panic::{guarded, guarded_future, lock};
@@ -69,6 +70,14 @@ pub(crate) trait ErasedGateway: Send + Sync {
 
     fn use_clock(&self, clock: Arc<dyn Clock>);
 
+    /// Returns a request as JSON text.
+    fn decode(
+        &self,
+        codecs: &Codecs,
+        sender: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError>;
+
     /// Returns the keys of the call that a row holds, by which it is limited; none if its request
     /// cannot be decoded.
     fn keys(&self, storage: Storage<'_>, row: &OutboxRow) -> CallKeys;
@@ -88,6 +97,15 @@ impl<G: Gateway> TypedGateway<G> {
 impl<G: Gateway> ErasedGateway for TypedGateway<G> {
     fn use_clock(&self, clock: Arc<dyn Clock>) {
         self.gateway.use_clock(clock);
+    }
+
+    fn decode(
+        &self,
+        codecs: &Codecs,
+        sender: &StreamId,
+        content: &EncodedMessage,
+    ) -> Result<String, DecodeError> {
+        Ok(json(&codecs.decode::<G::Request>(sender, content)?))
     }
 
     fn keys(&self, storage: Storage<'_>, row: &OutboxRow) -> CallKeys {
