@@ -40,6 +40,8 @@
 //! ```
 
 mod args;
+#[cfg(feature = "web-console")]
+mod console_server;
 mod dead;
 mod diagnosis;
 mod documentation;

@@ -6,6 +6,8 @@ use clap::Subcommand;
 use composable_rust_admin::{Admin, Operator};
 
 use crate::args::{ListArgs, OutputArgs};
+#[cfg(feature = "web-console")]
+use crate::console_server::ConsoleArgs;
 use crate::dead::DeadCommand;
 use crate::diagnosis::DoctorArgs;
 use crate::error::{EXIT_CODES, Exit};
@@ -89,6 +91,9 @@ enum Command {
     Describe(OutputArgs),
     /// Examine the store and what works on it
     Doctor(DoctorArgs),
+    /// Serve the console, for a browser on this machine, until Ctrl-C
+    #[cfg(feature = "web-console")]
+    Console(Box<ConsoleArgs>),
 }
 
 impl Operations {
@@ -140,6 +145,8 @@ impl Command {
             Self::Audit(command) => command.run(admin, terminal).await,
             Self::Describe(output) => verify::describe(output, admin, terminal).await,
             Self::Doctor(command) => command.run(admin, terminal).await,
+            #[cfg(feature = "web-console")]
+            Self::Console(command) => command.run(admin, terminal).await,
         }
     }
 }

@@ -9,3 +9,5 @@ mod program;
 mod repairs;
 mod shop;
 mod support;
+#[cfg(unix)]
+mod web_console;
