@@ -36,7 +36,7 @@ async fn paths(admin: &Admin, generator: &Generator) -> Vec<(String, String)> {
     let (since, until) = (minutes(at - Duration::from_secs(60)), minutes(at));
     let around = minutes(at);
     let groups = admin.dead_letter_groups(&DeadLetterFilter::default()).await.unwrap();
-    let group = &groups[0].key;
+    let group = &groups.entries[0].key;
     let part = stream.as_str().strip_prefix("order-").unwrap();
     let longest = longest();
     let paths: Vec<(&str, String)> = vec![

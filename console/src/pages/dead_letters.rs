@@ -167,7 +167,7 @@ fn rehearsed(context: &Context, filter: DeadLetterFilter) -> Result<Arc<Operatio
 
 /// Returns the number of dead letters about which a decision is possible.
 async fn decidable(admin: &Admin, filter: &DeadLetterFilter) -> Result<u64, Failure> {
-    Ok(admin.dead_letter_groups(filter).await?.iter().map(|group| group.heads).sum())
+    Ok(admin.dead_letter_groups(filter).await?.entries.iter().map(|group| group.heads).sum())
 }
 
 fn outcome(context: &Context, run: &DryRun) -> Markup {

@@ -83,6 +83,7 @@ pub(crate) async fn replace(context: Context, form: Form) -> Result<Outcome, Fai
         json: json.to_owned(),
         name: form.given("name"),
         schema_version: form.given("shape").map(|_| form.parsed("shape")).transpose()?,
+        is_unchecked: false,
     };
     let Replacement { stream, version, .. } = &replacement;
     if !form.is_confirmed() {

@@ -115,7 +115,7 @@ async fn five_thousand_dead_letters_of_one_bug() {
     }
     let admin = Admin::new(&app, Operator::named("test"));
     let letters = async || {
-        let groups = admin.dead_letter_groups(&DeadLetterFilter::default()).await.unwrap();
+        let groups = admin.dead_letter_groups(&DeadLetterFilter::default()).await.unwrap().entries;
         groups.iter().map(|group| group.count).sum::<u64>()
     };
     until(async || letters().await == LETTERS as u64).await;
