@@ -385,7 +385,7 @@ fn ids_of(letter: &DeadLetter) -> Vec<String> {
 }
 
 /// Returns an error without what differs between messages of one cause: the `ids` of the message,
-/// and words of the form of an id or a time, become `#`. Short numbers stay, which are mostly codes.
+/// and words of the form of an id or a time, become `#`. Short numbers stay: most are codes.
 fn cause(error: &str, ids: &[String]) -> String {
     let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == '.' || c == ':';
     let (mut text, mut rest) = (String::new(), error);

@@ -85,8 +85,8 @@ impl Admin {
     }
 
     /// Reads the whole log, with the originals of overridden events, the queues, the timers and the
-    /// dead letters, and returns the places where a text appears in readable form, such as an e-mail
-    /// address.
+    /// dead letters, and returns the places where a text appears in readable form, such as an
+    /// e-mail address.
     ///
     /// It does not find a text in contents that a codec encrypts or compresses, in snapshots and
     /// inboxes, which an erasure of their streams deletes, or outside the store: on the bus and in

@@ -42,8 +42,8 @@ pub struct TimerView {
     pub message: MessageView,
 }
 
-/// One arming of a timer, printed as `MESSAGE/INDEX`: the message that armed it, and the index of the
-/// effect.
+/// One arming of a timer, printed as `MESSAGE/INDEX`: the message that armed it, and the index of
+/// the effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arming(TimerArming);
 

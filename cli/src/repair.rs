@@ -124,7 +124,7 @@ impl EraseArgs {
     }
 }
 
-/// What `erase --find` cannot tell.
+/// The places that `erase --find` does not search.
 const NOT_SEARCHED: &str = "Not searched: encrypted or compressed contents, snapshots and inboxes, \
     topics of the bus, read models.";
 

@@ -85,7 +85,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // It has its name already, or nobody needs it.
+        // It has its name already, or is not needed.
         _ = std::fs::remove_file(&self.0);
     }
 }

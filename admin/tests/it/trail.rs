@@ -51,7 +51,7 @@ async fn the_trail_is_neither_erased_nor_overridden() {
     assert!(admin.audit(None, 10).await.unwrap().entries.iter().all(|of| of.operator == "ann"));
 }
 
-/// Also from a cursor that somebody has made up.
+/// Also from a cursor that no page has returned.
 #[tokio::test]
 async fn a_page_of_the_trail_begins_at_its_end_at_the_latest() {
     let (admin, stream) = paused().await;

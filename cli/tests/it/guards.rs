@@ -1,4 +1,4 @@
-//! What a store contains must neither command a terminal nor be changed by mistake.
+//! Contents of a store that neither command a terminal nor are changed by mistake.
 
 use composable_rust::store::EventStore as _;
 use composable_rust::testing::InMemoryEventStore;

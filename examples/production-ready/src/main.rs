@@ -33,7 +33,7 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         rate: u32,
     },
-    /// Place orders at a rate and report latencies; start the services and audit them, or use others
+    /// Place orders at a rate, report latencies, and audit the services that it starts
     ///
     /// Without `--url`, the services are processes of this program, on the PostgreSQL server of
     /// `DATABASE_URL` and the brokers of `KAFKA_BROKERS`, or on SQLite in one process.

@@ -67,7 +67,7 @@ pub fn generate(load: &Load) -> anyhow::Result<UnboundedReceiver<Completed>> {
             tokio::spawn(async move {
                 let (retries, outcome) = client.place(n, start + due).await;
                 let latency = (start + due).elapsed();
-                // Nobody listens once the load is dropped.
+                // The receiver is gone once the load is dropped.
                 let _ = completed.send(Completed { n, due, latency, retries, outcome });
             });
         }

@@ -126,6 +126,7 @@ table! {
     ListsStreamsBackwards => ["streams_are_listed_in_order_and_in_pages"];
     ShowsTheFirstVersion => ["a_listed_stream_shows_its_first_and_last_event"];
     SearchesOldestFirst => ["a_search_of_the_log_filters_a_range_newest_first"];
+    ListsReplacements => ["overridden_events_are_listed_as_they_were_appended"];
     ListsOneTimer => ["armed_timers_are_listed_due_or_not"];
     ListsInboxOldestFirst => ["the_inbox_of_a_stream_is_listed_newest_first"];
     ListsOneFollower => ["all_leases_and_checkpoints_are_listed"];
@@ -412,7 +413,10 @@ table! {
         "a_stale_firing_leaves_the_rest_of_its_batch_alone",
         "concurrent_firings_take_effect_once",
     ];
-    FiresAfterArming => ["firing_keeps_a_timer_armed_under_the_same_id"];
+    FiresAfterArming => [
+        "firing_keeps_a_timer_armed_under_the_same_id",
+        "a_fired_arming_may_be_armed_again_with_another_deadline",
+    ];
     ChecksTimersFirst => [
         "a_repeated_firing_is_committed",
         "duplicates_and_closing_come_before_stale_timers",

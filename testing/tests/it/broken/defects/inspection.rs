@@ -66,6 +66,29 @@ impl Intercept<InMemoryEventStore> for SearchesOldestFirst {
     }
 }
 
+/// Lists overridden events with their replacements.
+pub(crate) struct ListsReplacements;
+
+impl Intercept<InMemoryEventStore> for ListsReplacements {
+    async fn list_overridden(
+        &self,
+        store: &InMemoryEventStore,
+        partition: u16,
+        after: Option<&StoredEvent>,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut events = store.list_overridden(partition, after, limit).await?;
+        for event in &mut events {
+            for replaced in store.events(&event.stream) {
+                if replaced.version == event.version {
+                    event.content = replaced.content;
+                }
+            }
+        }
+        Ok(events)
+    }
+}
+
 /// Lists one timer of each queue.
 pub(crate) struct ListsOneTimer;
 
@@ -133,6 +156,7 @@ backed_by_memory!(
     ListsStreamsBackwards,
     ShowsTheFirstVersion,
     SearchesOldestFirst,
+    ListsReplacements,
     ListsOneTimer,
     ListsInboxOldestFirst,
     ListsOneFollower,
