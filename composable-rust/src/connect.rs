@@ -172,8 +172,8 @@ impl StoreUrl {
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
     /// # let path = |name: &str| folder.path().join(name);
-    /// # drop(composable_rust::sqlite::SqliteEventStore::open(path("shop.db")).await?);
-    /// # std::fs::copy(path("shop.db"), path("restored.db"))?;
+    /// # let store = composable_rust::sqlite::SqliteEventStore::open(path("shop.db")).await?;
+    /// # store.back_up(path("restored.db")).await?;
     /// let restored: StoreUrl = format!("sqlite:{}", path("restored.db").display()).parse()?;
     /// assert!(restored.connect().await.is_err_and(|error| error.is_copied()));
     /// restored.adopt(Adoption::Successor).await?;
