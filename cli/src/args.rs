@@ -67,7 +67,7 @@ pub(crate) async fn until_interrupted(
     }
 }
 
-/// The operator of a change.
+/// The operator of a change, and the form of what is printed about it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ByArgs {
     /// Name in the operators' stream [default: $USER]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use composable_rust_admin::Admin;
 use composable_rust_console::{Console, Payloads};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::args::{ByArgs, until_interrupted};
@@ -41,15 +42,16 @@ impl ConsoleArgs {
         terminal: &mut Terminal,
     ) -> Result<Exit, CliError> {
         let mode = if self.allow_changes { "may change" } else { "read-only" };
-        let listen = self.listen;
         let router = self
             .console(admin)?
             .router()
             .map_err(|error| CliError::Usage(error.to_string()))?
             .into_make_service_with_connect_info::<SocketAddr>();
-        let listener = TcpListener::bind(listen).await?;
+        let listener = TcpListener::bind(self.listen).await?;
         let address = listener.local_addr()?;
-        terminal.line(format!("open http://{address}/ ({mode}; Ctrl-C ends it)"))?;
+        let url = format!("http://{address}/");
+        let text = format!("open {url} ({mode}; Ctrl-C ends it)");
+        self.by.report(terminal, &json!({ "url": url, "mode": mode }), &text)?;
         until_interrupted(async {
             axum::serve(listener, router).await?;
             Err(CliError::Refused("the console has ended".to_owned()))
@@ -57,11 +59,11 @@ impl ConsoleArgs {
         .await
     }
 
-    fn console(self, admin: &Admin) -> Result<Console, CliError> {
+    fn console(&self, admin: &Admin) -> Result<Console, CliError> {
         let admin = self.by.admin(admin);
         let name = admin.operator().name.clone();
         let console = Console::new(admin);
-        let mut console = match self.token {
+        let mut console = match &self.token {
             Some(token) => console.token(name, token),
             None if self.listen.ip().is_loopback() => console.loopback_only(),
             None => {

@@ -115,22 +115,24 @@ impl DeadCommand {
             Self::Groups { filter, list } => {
                 let filter = filter.filter(admin, Vec::new()).await?;
                 let print = async |terminal: &mut Terminal, json| {
-                    let groups = admin.dead_letter_groups(&filter).await?.entries;
-                    if json {
-                        return terminal.json(&groups);
-                    }
-                    terminal.table(&groups_table(&groups), "No dead letters.")
+                    terminal.list(
+                        json,
+                        &admin.dead_letter_groups(&filter).await?.entries,
+                        groups_table,
+                        "No dead letters.",
+                    )
                 };
                 list.repeat(terminal, print).await
             }
             Self::List { filter, limit, list } => {
                 let filter = filter.filter(admin, Vec::new()).await?;
                 let print = async |terminal: &mut Terminal, json| {
-                    let letters = admin.dead_letters(&filter, limit).await?.entries;
-                    if json {
-                        return terminal.json(&letters);
-                    }
-                    terminal.table(&letters_table(&letters), "No dead letters.")
+                    terminal.list(
+                        json,
+                        &admin.dead_letters(&filter, limit).await?.entries,
+                        letters_table,
+                        "No dead letters.",
+                    )
                 };
                 list.repeat(terminal, print).await
             }

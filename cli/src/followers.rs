@@ -11,6 +11,9 @@ use crate::table::Table;
 use crate::text::{count, number};
 use crate::{CliError, Terminal};
 
+/// The text in the place of an empty table of progress.
+pub(crate) const NO_PROGRESS: &str = "None has made progress.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoliciesCommand {
     /// List the policies over the log, with their lag
@@ -91,8 +94,8 @@ impl PoliciesCommand {
         match self {
             Self::List { list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let policies = admin.policies().await?;
-                    print_progress(&policies, "!policy", json, terminal)
+                    let table = |of: &[CheckpointView]| progress("!policy", of);
+                    terminal.list(json, &admin.policies().await?, table, NO_PROGRESS)
                 };
                 list.repeat(terminal, print).await
             }
@@ -125,8 +128,8 @@ impl RelaysCommand {
         match self {
             Self::List { list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let relays = admin.relays().await?;
-                    print_progress(&relays, "!topic/aggregate", json, terminal)
+                    let table = |of: &[CheckpointView]| progress("!topic/aggregate", of);
+                    terminal.list(json, &admin.relays().await?, table, NO_PROGRESS)
                 };
                 list.repeat(terminal, print).await
             }
@@ -163,11 +166,7 @@ impl ConsumersCommand {
         match self {
             Self::List { list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let consumers = admin.consumers().await?;
-                    if json {
-                        return terminal.json(&consumers);
-                    }
-                    terminal.table(&positions(&consumers), "No consumers.")
+                    terminal.list(json, &admin.consumers().await?, positions, "No consumers.")
                 };
                 list.repeat(terminal, print).await
             }
@@ -206,21 +205,14 @@ fn require(
     Err(AdminError::NotFound { what, name: name.to_owned(), hint }.into())
 }
 
-fn print_progress(
-    of: &[CheckpointView],
-    name: &'static str,
-    json: bool,
-    terminal: &mut Terminal,
-) -> Result<(), CliError> {
-    if json {
-        return terminal.json(&of);
-    }
+/// Returns the table of what has progress in the log; `name` is the head of the first column.
+pub(crate) fn progress(name: &'static str, all: &[CheckpointView]) -> Table {
     let mut table = Table::new([name, "#lag", "positions"]);
-    for of in of {
+    for of in all {
         let positions: Vec<_> = of.positions.iter().map(ToString::to_string).collect();
         table.row([of.name.clone(), of.lag.map(number).unwrap_or_default(), positions.join(" ")]);
     }
-    terminal.table(&table, "None has made progress.")
+    table
 }
 
 /// Returns the table of positions, a row for each partition.

@@ -94,11 +94,7 @@ impl GatewaysCommand {
         match self {
             Self::List { list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let gateways = admin.gateways().await?;
-                    if json {
-                        return terminal.json(&gateways);
-                    }
-                    terminal.table(&table(&gateways), "No gateways.")
+                    terminal.list(json, &admin.gateways().await?, table, "No gateways.")
                 };
                 list.repeat(terminal, print).await
             }

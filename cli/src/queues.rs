@@ -71,21 +71,18 @@ impl QueuesCommand {
         match self {
             Self::List { list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let queues = admin.queues().await?;
-                    if json {
-                        return terminal.json(&queues);
-                    }
-                    terminal.table(&table(&queues), "All queues are empty.")
+                    terminal.list(json, &admin.queues().await?, table, "All queues are empty.")
                 };
                 list.repeat(terminal, print).await
             }
             Self::Show { queue, limit, list } => {
                 let print = async |terminal: &mut Terminal, json| {
-                    let messages = admin.waiting(queue.kind, &queue.target, limit).await?;
-                    if json {
-                        return terminal.json(&messages);
-                    }
-                    terminal.table(&waiting(&messages), "The queue is empty.")
+                    terminal.list(
+                        json,
+                        &admin.waiting(queue.kind, &queue.target, limit).await?,
+                        waiting,
+                        "The queue is empty.",
+                    )
                 };
                 list.repeat(terminal, print).await
             }

@@ -134,6 +134,17 @@ impl Terminal {
         Ok(())
     }
 
+    /// Writes the entries of a list as JSON, or as a table.
+    pub(crate) fn list<T: Serialize>(
+        &mut self,
+        json: bool,
+        entries: &[T],
+        table: impl FnOnce(&[T]) -> Table,
+        empty: &str,
+    ) -> Result<(), CliError> {
+        if json { self.json(&entries) } else { self.table(&table(entries), empty) }
+    }
+
     /// Clears the screen; between two lists in a file it leaves a blank line.
     pub(crate) fn clear(&mut self) -> Result<(), CliError> {
         self.put(if self.is_screen() { "\x1b[2J\x1b[1;1H" } else { "" })

@@ -3,10 +3,11 @@
 use clap::Args;
 use composable_rust::StreamId;
 use composable_rust::store::EventStore as _;
-use composable_rust_admin::Admin;
+use composable_rust_admin::{Admin, CheckpointView};
 
 use crate::args::ListArgs;
 use crate::error::Exit;
+use crate::followers::{NO_PROGRESS, progress};
 use crate::streams::next_page;
 use crate::table::Table;
 use crate::text::{age_at, moment, number};
@@ -117,16 +118,8 @@ pub(crate) async fn checkpoints(
     terminal: &mut Terminal,
 ) -> Result<Exit, CliError> {
     let print = async |terminal: &mut Terminal, json| {
-        let checkpoints = admin.checkpoints().await?;
-        if json {
-            return terminal.json(&checkpoints);
-        }
-        let mut table = Table::new(["checkpoint", "#lag", "positions"]);
-        for of in checkpoints {
-            let positions: Vec<_> = of.positions.iter().map(ToString::to_string).collect();
-            table.row([of.name, of.lag.map(number).unwrap_or_default(), positions.join(" ")]);
-        }
-        terminal.table(&table, "No checkpoints.")
+        let table = |of: &[CheckpointView]| progress("checkpoint", of);
+        terminal.list(json, &admin.checkpoints().await?, table, NO_PROGRESS)
     };
     list.repeat(terminal, print).await
 }
