@@ -77,7 +77,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check => println!("{config}"),
         Command::Operations(operations) => {
-            let shop = Shop::open(&config).await?;
+            let shop = Shop::open_existing(&config).await?;
             let (_, app) = shop.apps.first().context("no service is configured")?;
             return Ok(operations.run(&Admin::new(app, operator())).await);
         }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use composable_rust::bus::SharedEventBus;
 use composable_rust::codec::Format;
-use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::redpanda::RedpandaEventBus;
 use composable_rust::settings::RetryPolicy;
 use composable_rust::store::SharedEventStore;
 use composable_rust::testing::InMemoryEventBus;
-use composable_rust::{AppBuilder, SqlReadModel, StoreUrl};
+use composable_rust::{AppBuilder, SqlReadModel, StoreUrl, connect_read_model};
 
 use crate::config::{Config, Service};
 use crate::order::{Fulfilment, FulfilmentCommand, Order, OrderEvent};
@@ -38,9 +37,33 @@ impl Shop {
     /// A database or the brokers cannot be reached, or the tables have another version.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = open_store(&config.store, config.migrate).await?;
-        let has_orders = config.services.contains(&Service::Orders);
-        let overview =
-            if has_orders { Some(overview::open(&config.read_model).await?) } else { None };
+        let overview = match config.services.contains(&Service::Orders) {
+            true => Some(overview::open(&config.read_model).await?),
+            false => None,
+        };
+        Self::on(store, overview, config).await
+    }
+
+    /// Opens what a configuration names and what exists, as operators' commands do: nothing is
+    /// created or migrated.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and there is no store.
+    pub async fn open_existing(config: &Config) -> anyhow::Result<Self> {
+        let store = open_store(&config.store, false).await?;
+        let overview = match config.services.contains(&Service::Orders) {
+            true => Some(connect_read_model(&config.read_model).await?),
+            false => None,
+        };
+        Self::on(store, overview, config).await
+    }
+
+    async fn on(
+        store: SharedEventStore,
+        overview: Option<SqlReadModel>,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
         let bus = match &config.brokers {
             Some(brokers) => Some(open_bus(brokers, &config.topic_prefix).await?),
             None => None,
@@ -91,15 +114,9 @@ impl Shop {
     }
 }
 
-/// Opens an event store. With `migrate` false, the tables are only checked.
+/// Opens an event store. With `migrate` false, it must exist, and its tables are only checked.
 async fn open_store(url: &StoreUrl, migrate: bool) -> anyhow::Result<SharedEventStore> {
-    let store = match url {
-        StoreUrl::Postgres { url, .. } if !migrate => {
-            let store = PostgresEventStore::builder(url).migrate(false).connect().await;
-            store.map(SharedEventStore::new).map_err(anyhow::Error::from)
-        }
-        url => url.connect().await.map_err(anyhow::Error::from),
-    };
+    let store = if migrate { url.connect().await } else { url.connect_existing().await };
     store.with_context(|| format!("cannot open the store {url}"))
 }
 

@@ -8,6 +8,9 @@ use crate::support::ShopProcess;
 pub(crate) struct Services {
     pub(crate) databases: [TestDatabase; 3],
     pub(crate) processes: [ShopProcess; 3],
+    pub(crate) brokers: String,
+    /// The beginning of the names of their topics.
+    pub(crate) prefix: String,
 }
 
 impl Services {
@@ -29,7 +32,7 @@ impl Services {
             let others = variables.iter().map(|(name, value)| (*name, &**value));
             ShopProcess::new(&own.into_iter().chain(others).collect::<Vec<_>>())
         });
-        Self { databases, processes }
+        Self { databases, processes, brokers, prefix }
     }
 }
 
