@@ -37,9 +37,10 @@ impl Shop {
     /// A database or the brokers cannot be reached, or the tables have another version.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = open_store(&config.store, config.migrate).await?;
-        let overview = match config.services.contains(&Service::Orders) {
-            true => Some(overview::open(&config.read_model).await?),
-            false => None,
+        let overview = if config.services.contains(&Service::Orders) {
+            Some(overview::open(&config.read_model).await?)
+        } else {
+            None
         };
         Self::on(store, overview, config).await
     }
@@ -52,9 +53,10 @@ impl Shop {
     /// As [`open`](Self::open), and there is no store.
     pub async fn open_existing(config: &Config) -> anyhow::Result<Self> {
         let store = open_store(&config.store, false).await?;
-        let overview = match config.services.contains(&Service::Orders) {
-            true => Some(connect_read_model(&config.read_model).await?),
-            false => None,
+        let overview = if config.services.contains(&Service::Orders) {
+            Some(connect_read_model(&config.read_model).await?)
+        } else {
+            None
         };
         Self::on(store, overview, config).await
     }
