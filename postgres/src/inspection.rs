@@ -113,9 +113,11 @@ impl Inspection for PostgresEventStore {
         limit: usize,
     ) -> Result<Vec<StreamSummary>, StoreError> {
         validate_partition(self.log, partition)?;
+        // The index is entered at this name; `after` alone would only filter.
+        let first = after.map_or(prefix, |after| prefix.max(after.as_str()));
         let query = sqlx::query(LIST_STREAMS)
             .bind(smallint(partition))
-            .bind(prefix)
+            .bind(first)
             .bind(format!("{prefix}{LAST}"))
             .bind(after.map(StreamId::as_str))
             .bind(count(limit));

@@ -116,10 +116,12 @@ impl Inspection for SqliteEventStore {
         limit: usize,
     ) -> Result<Vec<StreamSummary>, StoreError> {
         validate_partition(self.log_info(), partition)?;
+        // The index is entered at this name; `after` alone would only filter.
+        let first = after.map_or(prefix, |after| prefix.max(after.as_str()));
         let last = format!("{prefix}{LAST}");
         let mut args = Args::default();
         args.add(i64::from(partition));
-        args.add(prefix);
+        args.add(first);
         args.add(&*last);
         args.add(after.map(StreamId::as_str));
         args.add(count(limit));
