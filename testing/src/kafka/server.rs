@@ -12,6 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+/// The time within which a broker is ready, also beside other tests on a slow machine.
+const START_LIMIT: Duration = Duration::from_secs(240);
+
 /// Java and Kafka's jars.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
@@ -86,7 +89,7 @@ pub(super) async fn free_ports<const N: usize>() -> [u16; N] {
 
 /// Waits until the broker accepts requests. Returns `false` if its process ends instead.
 pub(super) async fn wait_until_ready(process: &mut Child, port: u16, log: &Path) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + START_LIMIT;
     while Instant::now() < deadline {
         if process.try_wait().expect("the process is ours").is_some() {
             return false;
@@ -96,7 +99,7 @@ pub(super) async fn wait_until_ready(process: &mut Child, port: u16, log: &Path)
         }
         sleep(Duration::from_millis(50)).await;
     }
-    panic!("the broker was not ready within 90 seconds:\n{}", contents(log));
+    panic!("the broker was not ready within {START_LIMIT:?}:\n{}", contents(log));
 }
 
 /// Requests the supported API versions (request 18, version 0).
