@@ -146,6 +146,26 @@ async fn a_new_group_starts_at_the_beginning_of_its_topic() {
     assert_eq!(taken.iter().map(number).collect::<Vec<_>>(), [6, 7, 8, 9]);
 }
 
+#[tokio::test]
+async fn messages_removed_before_a_group_has_read_any_are_lost() {
+    let brokers = brokers();
+    let bus = builder(&brokers).partitions(1).connect().await.unwrap();
+    let (topic, group) = (unique("orders"), unique("billing"));
+    let reader = subscribe(&bus, &group, &topic).await;
+    let committed = async {
+        while committed(&brokers, &group, &topic) != Offset::Offset(0) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), committed).await.expect("the group has begun");
+    drop(reader);
+    wait_until_left(&brokers, &group).await;
+    publish(&bus, messages(&topic, "k", 10)).await;
+    delete_below(&brokers, &topic, 6).await;
+    let text = error(&mut subscribe(&bus, &group, &topic).await).await;
+    assert!(text.contains("position 0 is gone"), "{text}");
+}
+
 /// Otherwise librdkafka would read nothing and report no error.
 #[tokio::test]
 async fn deliveries_end_if_committed_offsets_cannot_be_read() {
