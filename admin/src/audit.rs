@@ -18,8 +18,6 @@ use uuid::Uuid;
 
 use crate::{Admin, AdminError, Page, StreamQuery};
 
-/// The category of the operators' streams: one for each month.
-const CATEGORY: &str = OPERATORS;
 /// The stored name of the entry that is made before an operation.
 const BEGAN: &str = "operators.began";
 /// The stored name of the entry with the result of an operation.
@@ -165,7 +163,7 @@ impl Admin {
 
     /// Checks that a stream is none of the operators'.
     pub(crate) fn check_not_audit(stream: &StreamId) -> Result<(), AdminError> {
-        if stream.category() == CATEGORY {
+        if stream.category() == OPERATORS {
             return Err(AdminError::OperatorsStream(stream.clone()));
         }
         Ok(())
@@ -247,7 +245,7 @@ impl Admin {
     /// Returns the operators' streams with their versions, the oldest first.
     async fn months(&self) -> Result<Vec<(StreamId, Version)>, AdminError> {
         let query = StreamQuery {
-            prefix: format!("{CATEGORY}-"),
+            prefix: format!("{OPERATORS}-"),
             limit: MAX_MONTHS,
             ..StreamQuery::default()
         };
@@ -295,5 +293,5 @@ impl Admin {
 /// Returns the stream of the month of a moment.
 fn stream_of(moment: Timestamp) -> StreamId {
     let month: String = moment.to_string().chars().take(7).collect();
-    StreamId::new(CATEGORY, &month).unwrap_or_else(|error| unreachable!("{error}: {month}"))
+    StreamId::new(OPERATORS, &month).unwrap_or_else(|error| unreachable!("{error}: {month}"))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use composable_rust_core::Timestamp;
 use composable_rust_core::queue::{DeadLetter, DeadLetterDecision};
 use composable_rust_runtime::operations::{DeadLetterError, Rehearsal};
-use futures_util::{Stream, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -288,8 +288,8 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// [`AdminError::Store`]: the store is unavailable. Repeat the call: letters that were decided
-    /// about are not decided about again.
+    /// [`AdminError::Store`], [`AdminError::PartlyDecided`]: the store is unavailable. Repeat the
+    /// call: letters that were decided about are not decided about again.
     pub async fn resolve_dead_letters(
         &self,
         filter: &DeadLetterFilter,
@@ -304,7 +304,12 @@ impl Admin {
             let mut resolved = Resolved::default();
             let letters = self.app.dead_letters();
             let mut all = std::pin::pin!(letters.all());
-            while let Some(letter) = all.try_next().await? {
+            let failed = |decided, error: AdminError| match decided {
+                0 => error,
+                decided => AdminError::PartlyDecided { decided, source: Box::new(error) },
+            };
+            while let Some(letter) = all.next().await {
+                let letter = letter.map_err(|error| failed(resolved.decided, error.into()))?;
                 if self.interrupt.is_interrupted() {
                     resolved.interrupted = true;
                     break;
@@ -324,7 +329,7 @@ impl Admin {
                 match decided {
                     Ok(()) => resolved.decided += 1,
                     Err(DeadLetterError::NotAtHead) => resolved.gone += 1,
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(failed(resolved.decided, error.into())),
                 }
                 progress(Progress { done: resolved.decided, of: None });
             }

@@ -45,6 +45,15 @@ pub enum AdminError {
     /// The dead letter waits behind another one: decide about that one first.
     #[error("the dead letter waits behind another one of the same pair: decide about that first")]
     NotAtHead,
+    /// A decision about many dead letters ended early. Repeat it: those that were decided about are
+    /// not decided about again.
+    #[error("{decided} dead letters were decided about, then it failed: repeat it for the others")]
+    PartlyDecided {
+        /// The number of dead letters that were decided about.
+        decided: u64,
+        /// The reason.
+        source: Box<AdminError>,
+    },
     /// The operation needs an app that registers the stream's type. Run it in a program that does.
     #[error(
         "`{category}` is not registered here: run `{operation}` in a program that registers it"
@@ -99,6 +108,7 @@ impl AdminError {
             | Self::ResetPolicy(ResetPolicyError::Store(error)) => error.is_transient(),
             Self::Registry(error) => error.is_transient(),
             Self::Load(error) => error.is_transient(),
+            Self::PartlyDecided { source, .. } => source.is_transient(),
             Self::OutcomeUnknown { .. } => true,
             _ => false,
         }

@@ -24,7 +24,9 @@
     const isTyping = at && live.contains(at) && at.matches("input, select, textarea");
     const selection = document.getSelection();
     const isSelecting = selection && !selection.isCollapsed && live.contains(selection.anchorNode);
-    return isTyping || isSelecting;
+    // What a click is about to hit stays in its place.
+    const isAiming = live.querySelector("button:hover, button:focus-visible");
+    return isTyping || isSelecting || isAiming;
   };
 
   // The server has escaped what it sends; scripts in it would not run anyway.
@@ -121,6 +123,7 @@
 
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   document.addEventListener("focusout", () => setTimeout(() => pending && show(pending), 0));
+  document.addEventListener("pointerout", () => setTimeout(() => pending && show(pending), 0));
   document.addEventListener("selectionchange", () => pending && show(pending));
   window.addEventListener("pagehide", disconnect);
   pause?.addEventListener("click", toggle);

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use composable_rust_admin::AdminError;
+use composable_rust_runtime::operations::ConsumerError;
 use maud::{DOCTYPE, html};
 
 /// The error of a request.
@@ -40,6 +41,9 @@ impl From<AdminError> for Failure {
             AdminError::NotFound { .. } => (StatusCode::NOT_FOUND, "Not found"),
             AdminError::NotAtHead | AdminError::TimerGone { .. } => {
                 (StatusCode::CONFLICT, "Changed meanwhile")
+            }
+            AdminError::Consumer(ConsumerError::Bus(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The bus is unavailable or refuses it")
             }
             AdminError::NotRegistered { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Not registered here")

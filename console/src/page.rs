@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
+use composable_rust_admin::shell_quoted;
 use maud::{Markup, html};
 
 use crate::context::{Context, Shared};
@@ -42,6 +43,12 @@ impl Page {
         self.is_live = false;
         self
     }
+}
+
+/// Returns a command that can be copied into a shell, whatever characters its words have.
+pub(crate) fn command<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    let words: Vec<_> = words.into_iter().map(shell_quoted).collect();
+    words.join(" ")
 }
 
 /// Returns the handler of a page. It answers a browser's request for events with the page's body,

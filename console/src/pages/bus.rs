@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::page::Page;
+use crate::pages::consumers;
 use crate::parts::text::{none, time};
 
 pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
@@ -22,7 +23,10 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         (table_of_subscriptions(&subscriptions))
         h2 { "Relays" small { " from the log to topics" } }
         (table(&relays))
-        h2 { "Consumers" small { " from topics to this service" } }
+        h2 {
+            "Consumers" small { " from topics to this service" } " "
+            a href=(context.link(consumers::PATH)) { "Positions at the bus" }
+        }
         (table(&consumers))
         h2 { "Policies and followers" small { " over the log" } }
         (table(&followers))

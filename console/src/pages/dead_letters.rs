@@ -13,7 +13,7 @@ use crate::background::{Operation, Report};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::form::{Form, button};
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::pages::operations;
 use crate::parts::content::content;
 use crate::parts::text::{none, recipient, stream, time, workflow};
@@ -91,7 +91,7 @@ pub(crate) async fn list(context: Context) -> Result<Page, Failure> {
         (table(&context, &letters))
         @if letters.len() == SHOWN { (none("Only the first 100 are shown.")) }
     };
-    Ok(Page::new("Dead letters of a group", command("list", &context), body))
+    Ok(Page::new("Dead letters of a group", command_of("list", &context), body))
 }
 
 /// Returns a table of dead letters.
@@ -142,7 +142,7 @@ pub(crate) async fn rehearsal(context: Context) -> Result<Page, Failure> {
             _ => (operations::state(&context, &operation)),
         }
     };
-    let command = command("redrive", &context) + " --dry-run";
+    let command = command_of("redrive", &context) + " --dry-run";
     Ok(Page::new("Rehearsal: would this build handle them?", command, body))
 }
 
@@ -256,6 +256,6 @@ fn filter_of(form: &Form) -> Result<DeadLetterFilter, Failure> {
     Ok(filter)
 }
 
-fn command(verb: &str, context: &Context) -> String {
-    format!("dead {verb} --group {}", context.query("group"))
+fn command_of(verb: &str, context: &Context) -> String {
+    command(["dead", verb, "--group", context.query("group")])
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::parts::content::content;
 use crate::parts::text::{going_on, none, pages, stream, time, workflow};
 use crate::url;
@@ -73,10 +73,11 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         }
         (pages(query.cursor.is_some().then(|| to("")), next.filter(|_| !is_searching)))
     };
-    let mut command = "events".to_owned();
+    let mut words = vec!["events".to_owned()];
     for name in FILTERS.iter().filter(|name| !context.query(name).is_empty()) {
-        command = format!("{command} --{name} '{}'", context.query(name));
+        words.extend([format!("--{name}"), context.query(name).to_owned()]);
     }
+    let command = command(words.iter().map(String::as_str));
     let page = Page::new("Events", command, body).with_head(filter(&context));
     let is_old = query.cursor.is_some() || query.until.is_some() || is_searching;
     Ok(if is_old { page.still() } else { page })

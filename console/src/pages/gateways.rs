@@ -109,10 +109,10 @@ pub(crate) async fn pause_log(context: Context, form: Form) -> Result<Outcome, F
         return Ok(Outcome::ask(question, "Pause"));
     }
     context.admin_because(form.reason()).pause_log().await?;
-    Ok(Outcome::done("All work is paused.", "/gateways"))
+    Ok(Outcome::done("All work is paused.", form.then("/gateways")))
 }
 
 pub(crate) async fn resume_log(context: Context, form: Form) -> Result<Outcome, Failure> {
     context.admin_because(form.reason()).resume_log().await?;
-    Ok(Outcome::done("Work is resumed.", "/gateways"))
+    Ok(Outcome::done("Work is resumed.", form.then("/gateways")))
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::context::Context;
 use crate::failure::{Failure, texts};
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::pages::{dead_letters, replacement, timers};
 use crate::parts::content::{block, content, difference};
 use crate::parts::text::{none, pages, recipient, stream, time, workflow};
@@ -40,7 +40,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         h2 { "Inbox" small { " the last messages that the instance has handled" } }
         (inbox(&context, &of, &instance.handled))
     };
-    Ok(Page::new(of.to_string(), format!("streams show '{of}'"), body))
+    Ok(Page::new(of.to_string(), command(["streams", "show", of.as_str()]), body))
 }
 
 /// Returns the reason why an instance cannot be loaded, and a link to the event at fault.
@@ -68,7 +68,7 @@ async fn version(context: &Context, of: &StreamId, at: u64) -> Result<Page, Fail
         @if at > 0 { (events(context, &event.entries)) (replacement::link(context, &event.entries)) }
         (changes)
     };
-    let command = format!("streams diff '{of}' {from} {at}");
+    let command = command(["streams", "diff", of.as_str(), &from.to_string(), &at.to_string()]);
     Ok(Page::new(format!("{of} at {at}"), command, body).still())
 }
 
@@ -107,7 +107,7 @@ async fn history(context: &Context, of: &StreamId, after: u64) -> Result<Page, F
         (events(context, &page.entries))
         (pages((after > 0).then(|| to(0)), page.next.map(|after| to(after.get()))))
     };
-    let command = format!("streams events '{of}' --after {after}");
+    let command = command(["streams", "events", of.as_str(), "--after", &after.to_string()]);
     Ok(Page::new(format!("{of}: history"), command, body).still())
 }
 

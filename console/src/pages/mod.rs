@@ -2,6 +2,7 @@
 
 mod audit;
 mod bus;
+mod consumers;
 mod dead_letters;
 mod doctor;
 mod events;
@@ -46,6 +47,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/timers", page(timers::page))
         .route("/projections", page(projections::page))
         .route("/bus", page(bus::page))
+        .route(consumers::PATH, page(consumers::page))
         .route("/gateways", page(gateways::page))
         .route("/processes", page(processes::page))
         .route("/schema", page(schema::page))
@@ -69,6 +71,7 @@ fn changes() -> Router<Arc<Shared>> {
         .route("/projections/pause", action(projections::pause))
         .route("/projections/resume", action(projections::resume))
         .route("/projections/rebuild", action(projections::rebuild))
+        .route("/bus/consumers/move", action(consumers::change))
         .route("/gateways/pause", action(gateways::pause))
         .route("/gateways/resume", action(gateways::resume))
         .route("/log/pause", action(gateways::pause_log))

@@ -7,7 +7,7 @@ use crate::action::Outcome;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::form::{Form, button};
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::pages::instance::messages;
 use crate::parts::text::{counted, none, seconds};
 use crate::url;
@@ -72,7 +72,8 @@ pub(crate) async fn waiting(context: Context) -> Result<Page, Failure> {
             }
         }
     };
-    Ok(Page::new(format!("{kind}/{target}"), format!("queues show {kind}/{target}"), body))
+    let name = format!("{kind}/{target}");
+    Ok(Page::new(&name, command(["queues", "show", &name]), body))
 }
 
 pub(crate) async fn park(context: Context, form: Form) -> Result<Outcome, Failure> {

@@ -10,7 +10,7 @@ use crate::action::Outcome;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::form::{Form, hidden};
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::pages::instance::at_version;
 use crate::parts::content::content;
 use crate::url;
@@ -67,7 +67,7 @@ pub(crate) async fn form(context: Context) -> Result<Page, Failure> {
             }
         }
     };
-    let command = format!("override '{of}' {version} JSON");
+    let command = command(["override", of.as_str(), &version.to_string(), "JSON"]);
     Ok(Page::new(format!("Replace event {version} of {of}"), command, body).still())
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::parts::text::{none, pages, stream, time};
 use crate::url;
 
@@ -35,7 +35,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         div.columns { @for step in &steps { (column(&context, step)) } }
         (pages((!is_first).then(|| to("")), next.map(|next| to(next.as_str()))))
     };
-    let command = format!("sagas {category}");
+    let command = command(["sagas", category].into_iter().filter(|word| !word.is_empty()));
     Ok(Page::new("Unfinished, by step", command, body).with_head(filter(&context, category)))
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::parts::text::{going_on, none, pages, stream, time};
 use crate::url;
 
@@ -51,12 +51,12 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         }
         (pages(query.after.is_some().then(|| to("")), next.filter(|_| !is_searching)))
     };
-    let mut command = "streams list".to_owned();
-    for (option, value) in [("", prefix), ("--contains ", contains)] {
-        if !value.is_empty() {
-            command = format!("{command} {option}'{value}'");
-        }
+    let mut words = vec!["streams", "list"];
+    words.extend(Some(prefix).filter(|prefix| !prefix.is_empty()));
+    if !contains.is_empty() {
+        words.extend(["--contains", contains]);
     }
+    let command = command(words);
     let page = Page::new("Streams", command, body).with_head(filter(&context));
     Ok(if is_searching { page.still() } else { page })
 }

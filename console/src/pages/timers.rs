@@ -7,7 +7,7 @@ use crate::action::Outcome;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::form::{Form, button};
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::parts::content::content;
 use crate::parts::text::{none, stream, time, workflow};
 
@@ -28,7 +28,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
     };
     let command = match category {
         "" => "timers list".to_owned(),
-        category => format!("timers list --category {category}"),
+        category => command(["timers", "list", "--category", category]),
     };
     let head = html! {
         form.filter method="get" action=(context.link("/timers")) role="search" {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::page::Page;
+use crate::page::{Page, command};
 use crate::parts::content::content;
 use crate::parts::text::{stream, time};
 use crate::url;
@@ -53,7 +53,7 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         }
         p.faint { (summary(&trace)) }
     };
-    let command = format!("trace {id}");
+    let command = command(["trace", &id.to_string()]);
     let page = Page::new(format!("Workflow {id}"), command, body);
     Ok(page.with_head(choices(&context, id, around, hours)))
 }

@@ -1,8 +1,9 @@
 //! Drills: something breaks, and an operator finds it, sees why, repairs it, and finds the repair
 //! in the audit, by links and buttons alone.
 
+use std::panic::Location;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use composable_rust_admin::{Admin, DeadLetterFilter, Operator};
@@ -13,10 +14,11 @@ use composable_rust_core::store::{Append, EventStore as _, ExpectedVersion};
 use composable_rust_core::{EventId, Metadata, TargetExt as _, Version};
 use composable_rust_runtime::App;
 use composable_rust_testing::fixtures::metadata;
+use composable_rust_testing::{InMemoryEventBus, InMemoryEventStore, TokioClock};
 use uuid::Uuid;
 
 use crate::operator::Visitor;
-use crate::workshop::{Faults, Order, OrderCommand, OrderEvent, workshop};
+use crate::workshop::{Faults, Order, OrderCommand, OrderEvent, Parcel, orders, parcels, workshop};
 use crate::world::{console, nested};
 
 fn router_of(app: &App) -> Router {
@@ -44,14 +46,18 @@ async fn status(app: &App, id: &str) -> Option<String> {
     app.handle(&Order::id(id)).state(|order| order.status.clone()).await.ok()
 }
 
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..2_000 {
-        if is_so().await {
-            return;
+#[track_caller]
+fn until(mut is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let from = Location::caller();
+    async move {
+        for _ in 0..2_000 {
+            if is_so().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        panic!("what {from} waits for does not happen");
     }
-    panic!("it does not become so");
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,4 +208,55 @@ async fn a_gateway_that_is_down_for_an_hour() {
     ann.follows("Audit").await;
     ann.sees("gateways pause");
     ann.sees("gateways resume");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_lost_its_position() {
+    const TOPIC: &str = "parcel-commands";
+    let clock = TokioClock::at(SystemTime::now().into());
+    let bus = InMemoryEventBus::new().with_partitions(1);
+    let store = InMemoryEventStore::new().with_log_id(Uuid::from_u128(2)).with_clock(clock);
+    let orders = orders(&bus, clock);
+    let kilos = async |app: &App, id: &str| {
+        app.handle(&Parcel::id(id)).state(|parcel| parcel.kilos).await.unwrap()
+    };
+    let app = parcels(&bus, clock, &store);
+    place(&orders, "1", 0, 11).await;
+    until(async || kilos(&app, "1").await == 11).await;
+    // The service is away for longer than the broker keeps messages.
+    assert!(app.shutdown(Duration::from_secs(10)).await);
+    for id in ["2", "3"] {
+        place(&orders, id, 0, 5).await;
+    }
+    until(async || bus.messages(TOPIC).len() == 3).await;
+    bus.remove_messages(TOPIC);
+    let app = parcels(&bus, clock, &store);
+    place(&orders, "4", 0, 7).await;
+    until(async || bus.messages(TOPIC).len() == 1).await;
+
+    let mut ann = Visitor::start(&router_of(&app)).await;
+    ann.follows("Doctor").await;
+    ann.waits_for("2 messages of `parcel-commands` were removed").await;
+    assert_eq!(kilos(&app, "4").await, 0, "nothing is skipped without being asked");
+    ann.follows("Bus").await;
+    ann.sees("not reading");
+    ann.follows("Positions at the bus").await;
+    ann.sees("<span class=\"bad\">2</span>");
+    ann.presses("Oldest…", &[]).await;
+    ann.sees("partition 0: from 1 to 3");
+    ann.follows("Bus").await;
+    ann.follows("Positions at the bus").await;
+    ann.presses("Pause all work…", &[]).await;
+    ann.presses("Pause", &[("reason", "INC-7")]).await;
+    ann.sees("All work is paused.");
+    until(async || bus.members(&app.subscriptions()[0].group) == 0).await;
+    ann.presses("Oldest…", &[]).await;
+    ann.presses("Move", &[("reason", "INC-7")]).await;
+    ann.sees("continues in parcel-commands at the oldest message");
+    ann.presses("Resume all work", &[("reason", "INC-7")]).await;
+    until(async || kilos(&app, "4").await == 7).await;
+    ann.follows("Doctor").await;
+    assert!(!ann.has("were removed"));
+    ann.follows("Audit").await;
+    ann.sees("0: 1 to 3");
 }

@@ -33,13 +33,18 @@ impl Visitor {
     /// Asserts that the page contains a text.
     #[track_caller]
     pub(crate) fn sees(&self, part: &str) {
-        assert!(self.text.contains(part), "{} has no `{part}`: {}", self.path, self.text);
+        assert!(self.has(part), "{} has no `{part}`: {}", self.path, self.text);
+    }
+
+    /// Returns `true` if the page contains a text.
+    pub(crate) fn has(&self, part: &str) -> bool {
+        self.text.contains(part)
     }
 
     /// Loads the page again until it contains a text.
     pub(crate) async fn waits_for(&mut self, part: &str) {
         for _ in 0..600 {
-            if self.text.contains(part) {
+            if self.has(part) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;

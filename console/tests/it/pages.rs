@@ -75,13 +75,13 @@ async fn every_page_shows_its_subject_and_runs_no_script() {
 async fn pages_name_their_command() {
     let (router, _) = open().await;
     for (path, command) in [
-        ("/ops/streams?prefix=order-", "composable streams list &#39;order-&#39;"),
+        ("/ops/streams?prefix=order-", "composable streams list order-"),
+        ("/ops/streams?prefix=it's+$(rm)", r"composable streams list 'it'\''s $(rm)'"),
         ("/ops/dead-letters", "composable dead groups"),
-        ("/ops/streams/order-17?at=1", "composable streams diff &#39;order-17&#39; 0 1"),
+        ("/ops/streams/order-17?at=1", "composable streams diff order-17 0 1"),
     ] {
         let text = get(path).token(TOKEN).of(&router).await.text;
-        let plain = command.replace("&#39;", "'");
-        assert!(text.contains(command) || text.contains(&plain), "{text}");
+        assert!(text.contains(command), "{text}");
     }
 }
 
@@ -115,6 +115,7 @@ async fn an_empty_store_has_pages_too() {
         "/timers",
         "/projections",
         "/bus",
+        "/bus/consumers",
         "/gateways",
         "/processes",
         "/schema",

@@ -11,7 +11,9 @@ use composable_rust_core::{
 };
 use composable_rust_runtime::App;
 use composable_rust_runtime::settings::{CircuitBreakerSettings, RetryPolicy};
-use composable_rust_testing::{InMemoryEventStore, InMemoryReadModel, TokioClock};
+use composable_rust_testing::{
+    InMemoryEventBus, InMemoryEventStore, InMemoryReadModel, TokioClock,
+};
 use serde::{Deserialize, Serialize};
 
 /// The parts that are broken at the moment; none at first.
@@ -202,6 +204,27 @@ pub(crate) fn workshop(faults: &Faults) -> (App, InMemoryReadModel<Weights>) {
         .unwrap();
     app.start();
     (app, model)
+}
+
+/// Starts a service of orders alone, which sends the commands of parcels over a bus.
+pub(crate) fn orders(bus: &InMemoryEventBus, clock: TokioClock) -> App {
+    let app = App::builder(InMemoryEventStore::new().with_clock(clock)).clock(clock);
+    let app = app.event_bus(bus.clone()).aggregate::<Order>(()).remote::<Parcel>();
+    let app = app.gateway(Bank(Faults::default())).build().unwrap();
+    app.start();
+    app
+}
+
+/// Starts the service of parcels on its store.
+pub(crate) fn parcels(
+    bus: &InMemoryEventBus,
+    clock: TokioClock,
+    store: &InMemoryEventStore,
+) -> App {
+    let app = App::builder(store.clone()).clock(clock).event_bus(bus.clone());
+    let app = app.aggregate::<Parcel>(Faults::default()).serve::<Parcel>().build().unwrap();
+    app.start();
+    app
 }
 
 /// Leaves the panics of this service out of the output of tests.

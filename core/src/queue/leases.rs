@@ -147,7 +147,7 @@ pub trait Leases: Send + Sync + 'static {
     /// Ends a pause, if there is one of this name.
     fn resume(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records who the holder of leases is. Called once, when a process starts. The store forgets
-    /// processes that started more than a day ago and announce no worker any more.
+    /// Records who the holder of leases is. Called when a process starts, and again after an error.
+    /// The store forgets processes that started more than a day ago and announce no worker any more.
     fn introduce(&self, process: &Process) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

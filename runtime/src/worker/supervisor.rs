@@ -12,6 +12,7 @@ use composable_rust_core::queue::{Leases as _, OutboxKind};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::app::context::AppContext;
 use crate::app::registry::Registry;
@@ -185,18 +186,13 @@ impl WorkerSet {
             Arc::new(WorkerContext::new(Arc::clone(shared), leases.clone(), woken, stop.clone()));
         let bus = self.bus.clone().map(|bus| BusConnection::new(bus, self.served.clone()));
         let bus = bus.map(Arc::new);
-        let (store, process) = (shared.store.clone(), shared.program.process(holder));
-        workers.spawn(async move {
-            if let Err(error) = store.introduce(&process).await {
-                tracing::debug!(%error, "failed to tell operators who this process is");
-            }
-        });
         keeper.spawn({
             let (leases, stop) = (leases.clone(), stop_keeping.clone());
             async move { leases.keep(stop).await }
         });
         let (store, clock) = (shared.store.clone(), Arc::clone(&shared.clock));
         workers.spawn(wake(store, clock, waker, stop.clone()));
+        spawn(&workers, &context, "introduction", move |context| introduce(context, holder));
         self.start_dispatcher(&context, registry, bus.as_ref(), &workers);
         let aggregates = registry.clone();
         spawn(&workers, &context, "timers", move |context| {
@@ -350,6 +346,18 @@ fn spawn<F>(
             }
         }
     });
+}
+
+/// Tells operators who this process is. While the store is away, it tries again.
+async fn introduce(context: Arc<WorkerContext>, holder: Uuid) {
+    let AppContext { store, program, settings, .. } = &*context.shared;
+    let process = program.process(holder);
+    while let Err(error) = store.introduce(&process).await {
+        tracing::debug!(%error, "failed to tell operators who this process is; retrying");
+        if !context.pause(settings.lease_ttl).await {
+            return;
+        }
+    }
 }
 
 fn consume<H: DeliveryHandler>(

@@ -13,9 +13,8 @@ use composable_rust_core::bus::{
 use composable_rust_core::environment::Clock;
 
 use super::deliveries::{InMemoryDeliveries, InMemoryDelivery};
-use super::group::Group;
 use super::publisher::InMemoryPublisher;
-use super::state::{Settings, State};
+use super::state::{Settings, State, Topic};
 
 /// An event bus in memory, for tests of several services in one process: the reference
 /// implementation of the [`EventBus`] contract, and inspectable.
@@ -140,7 +139,15 @@ impl InMemoryEventBus {
     /// Resets a group to the beginning of its topics, as an operator may: everything is
     /// redelivered.
     pub fn rewind(&self, group: &str) {
-        self.change(|state| state.groups.get_mut(group).map(Group::rewind));
+        self.change(|state| state.groups.get_mut(group).map(|group| group.rewind(&state.topics)));
+    }
+
+    /// Removes all messages of a topic, as a broker does once they are too old.
+    ///
+    /// A group that has not read them has lost its position, and reads nothing until it is moved:
+    /// [`TopicState::LostPosition`](composable_rust_core::bus::TopicState::LostPosition).
+    pub fn remove_messages(&self, topic: &str) {
+        self.change(|state| state.topics.get_mut(topic).map(Topic::remove_all));
     }
 
     /// Adds partitions to a topic, as an operator may: keys move.
@@ -231,7 +238,7 @@ impl Default for InMemoryEventBus {
 impl fmt::Debug for InMemoryEventBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.locked();
-        let topics = state.topics.iter().map(|(name, topic)| (name, topic.messages().len()));
+        let topics = state.topics.iter().map(|(name, topic)| (name, topic.messages().count()));
         let groups = state.groups.iter().map(|(name, group)| (name, group.members()));
         f.debug_struct("InMemoryEventBus")
             .field("messages", &topics.collect::<Vec<_>>())
@@ -270,7 +277,8 @@ impl EventBus for InMemoryEventBus {
     }
 
     fn topic_status(&self, group: &str) -> Vec<TopicStatus> {
-        self.locked().groups.get(group).map(Group::status).unwrap_or_default()
+        let state = self.locked();
+        state.groups.get(group).map(|group| group.status(&state.topics)).unwrap_or_default()
     }
 
     fn partition_count(&self, _group: &str, topic: &str) -> Option<u16> {
@@ -289,7 +297,7 @@ impl EventBus for InMemoryEventBus {
         let of_partition = |partition| GroupPartition {
             partition,
             next: group.and_then(|group| group.next_offset(&of.topic, partition)),
-            first: 0,
+            first: topic.first(partition),
             end: topic.end(partition),
             since: since.map(|time| topic.first_since(partition, time)),
         };

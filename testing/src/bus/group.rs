@@ -62,14 +62,16 @@ impl Group {
         self.joined += 1;
         for (name, topic) in topics.iter().filter(|(name, _)| wanted.contains(*name)) {
             let begin = |partition| {
+                let first = topic.first(partition);
                 let is_done = |at: &&GroupOffset| {
                     let there = topic.message(at.at).map(|published| published.at);
                     let same = there.is_some_and(|there| {
                         there.zip(at.published_at).is_none_or(|(there, known)| there == known)
                     });
-                    same && at.topic == *name && at.at.partition == partition
+                    let is_removed = at.at.offset < first;
+                    (same || is_removed) && at.topic == *name && at.at.partition == partition
                 };
-                known.iter().filter(is_done).map(|at| at.at.offset + 1).max().unwrap_or(0)
+                known.iter().filter(is_done).map(|at| at.at.offset + 1).max().unwrap_or(first)
             };
             let new = || {
                 (0..topic.partitions()).map(|p| PartitionProgress::beginning_at(begin(p))).collect()
@@ -87,10 +89,12 @@ impl Group {
     }
 
     /// Rewinds every partition to its beginning. Earlier deliveries can no longer be settled.
-    pub(super) fn rewind(&mut self) {
-        for progress in self.topics.values_mut().flatten() {
-            progress.stored = 0;
-            progress.change_hands(progress.owner);
+    pub(super) fn rewind(&mut self, topics: &BTreeMap<String, Topic>) {
+        for (topic, partitions) in &mut self.topics {
+            for (partition, progress) in (0..).zip(partitions) {
+                progress.stored = topics.get(topic).map_or(0, |topic| topic.first(partition));
+                progress.change_hands(progress.owner);
+            }
         }
     }
 
@@ -150,8 +154,9 @@ impl Group {
             numbered.map(move |(partition, progress)| (topic, partition, progress))
         });
         let ready = owned.filter(|(topic, partition, progress)| {
-            let end = topics.get(*topic).map_or(0, |topic| topic.end(*partition));
-            progress.next < end && progress.outstanding < max_outstanding
+            let Some(topic) = topics.get(*topic) else { return false };
+            let there = topic.first(*partition)..topic.end(*partition);
+            there.contains(&progress.next) && progress.outstanding < max_outstanding
         });
         let ready: Vec<_> = ready.map(|(topic, partition, _)| (topic.clone(), partition)).collect();
         let behind = ready.iter().find(|at| last.as_ref().is_some_and(|last| *at > last));
@@ -206,13 +211,21 @@ impl Group {
     }
 
     /// Returns the status of the partitions that have an owner.
-    pub(super) fn status(&self) -> Vec<TopicStatus> {
+    pub(super) fn status(&self, topics: &BTreeMap<String, Topic>) -> Vec<TopicStatus> {
         let of_topic = |(topic, partitions): (&String, &Vec<PartitionProgress>)| {
             let read = (0..).zip(partitions).filter(|(_, progress)| progress.owner.is_some());
-            let status = read.map(|(partition, _)| TopicStatus {
-                topic: topic.clone(),
-                partition: Some(partition),
-                state: TopicState::Reading,
+            let status = read.map(|(partition, progress)| {
+                let first = topics.get(topic).map_or(0, |topic| topic.first(partition));
+                let is_lost = progress.next < first;
+                let reason = || format!("the message at its position {} is gone", progress.next);
+                TopicStatus {
+                    topic: topic.clone(),
+                    partition: Some(partition),
+                    state: match is_lost {
+                        true => TopicState::LostPosition { reason: reason() },
+                        false => TopicState::Reading,
+                    },
+                }
             });
             status.collect::<Vec<_>>()
         };

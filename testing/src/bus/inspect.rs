@@ -7,16 +7,16 @@ use super::group::Group;
 use super::state::Topic;
 
 impl InMemoryEventBus {
-    /// The messages of `topic`, in the order in which they were published.
+    /// The messages that `topic` has, in the order in which they were published.
     pub fn messages(&self, topic: &str) -> Vec<BusMessage> {
         self.placed_messages(topic).into_iter().map(|(_, message)| message).collect()
     }
 
-    /// The messages of `topic` and their offsets, in the order in which they were published.
+    /// The messages that `topic` has and their offsets, in the order in which they were published.
     pub fn placed_messages(&self, topic: &str) -> Vec<(TopicOffset, BusMessage)> {
         let state = self.locked();
-        let messages = state.topics.get(topic).map(Topic::messages).unwrap_or_default();
-        messages.iter().map(|(place, published)| (*place, published.message.clone())).collect()
+        let messages = state.topics.get(topic).into_iter().flat_map(Topic::messages);
+        messages.map(|(place, published)| (*place, published.message.clone())).collect()
     }
 
     /// The names of all topics, in order.
@@ -35,9 +35,8 @@ impl InMemoryEventBus {
         let state = self.locked();
         let Some(group) = state.groups.get(group) else { return 0 };
         let of_topic = |name: &String| {
-            let topic = state.topics.get(name);
-            let messages = topic.map(Topic::messages).unwrap_or_default();
-            let unfinished = messages.iter().filter(|(place, _)| {
+            let messages = state.topics.get(name).into_iter().flat_map(Topic::messages);
+            let unfinished = messages.filter(|(place, _)| {
                 let partition = usize::try_from(place.partition).unwrap_or(usize::MAX);
                 place.offset >= group.stored(name, partition)
             });

@@ -38,6 +38,8 @@ pub(super) struct Topic {
     messages: Vec<(TopicOffset, Arc<StoredRecord>)>,
     /// The indexes of each partition's messages, by offset.
     offsets: Vec<Vec<usize>>,
+    /// The offset of each partition's oldest message that was not removed; 0 if it is missing.
+    first: Vec<i64>,
 }
 
 /// A message with its publication time, if the bus has a clock.
@@ -114,7 +116,7 @@ fn key(name: &PublisherName) -> (u128, String, u16) {
 impl Topic {
     fn new(partitions: i32) -> Self {
         let offsets = (0..partitions).map(|_| Vec::new()).collect();
-        Self { partitions, messages: Vec::new(), offsets }
+        Self { partitions, messages: Vec::new(), offsets, first: Vec::new() }
     }
 
     fn append(&mut self, published: StoredRecord) {
@@ -134,11 +136,25 @@ impl Topic {
         self.partitions
     }
 
-    pub(super) fn messages(&self) -> &[(TopicOffset, Arc<StoredRecord>)] {
-        &self.messages
+    /// Removes all messages. Their offsets are not used again.
+    pub(super) fn remove_all(&mut self) {
+        self.first = (0..self.partitions).map(|partition| self.end(partition)).collect();
+    }
+
+    /// The offset of the oldest message of a partition; its end if there is none.
+    pub(super) fn first(&self, partition: i32) -> i64 {
+        self.first.get(index(partition)).copied().unwrap_or_default()
+    }
+
+    /// The messages that were not removed.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &(TopicOffset, Arc<StoredRecord>)> {
+        self.messages.iter().filter(|(place, _)| place.offset >= self.first(place.partition))
     }
 
     pub(super) fn message(&self, place: TopicOffset) -> Option<&Arc<StoredRecord>> {
+        if place.offset < self.first(place.partition) {
+            return None;
+        }
         let offset = usize::try_from(place.offset).ok()?;
         let at = *self.offsets.get(index(place.partition))?.get(offset)?;
         Some(&self.messages.get(at)?.1)
@@ -147,7 +163,7 @@ impl Topic {
     /// The offset of the first message of a partition that was published at a time or later; the
     /// end if there is none.
     pub(super) fn first_since(&self, partition: i32, time: Timestamp) -> i64 {
-        let mut offsets = 0..self.end(partition);
+        let mut offsets = self.first(partition)..self.end(partition);
         let is_since = |offset: &i64| {
             let message = self.message(TopicOffset { partition, offset: *offset });
             message.and_then(|message| message.at).is_some_and(|at| at >= time)

@@ -81,6 +81,9 @@ const LOG_ID: Uuid = Uuid::from_u128(0x6d65_6d6f_7279_4000_8000_0000_0000_0000);
 
 impl InMemoryEventStore {
     /// Creates an empty store with three log partitions.
+    ///
+    /// All stores have the same log id. Those of services that share a bus need [different
+    /// ones](Self::with_log_id); otherwise each service takes the others' messages for its own.
     pub fn new() -> Self {
         Self::with_partitions(3)
     }

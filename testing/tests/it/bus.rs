@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use composable_rust_core::bus::{
-    BusMessage, Delivery as _, EventBus, PublishError, Publisher as _, ResumePosition,
+    BusMessage, Delivery as _, EventBus, GroupTopic, PublishError, Publisher as _, ResumePosition,
+    TopicOffset, TopicState,
 };
 use composable_rust_testing::{InMemoryDeliveries, InMemoryDelivery, InMemoryEventBus};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -89,6 +90,38 @@ async fn dropped_deliveries_free_capacity_but_hold_the_offset() {
 
     drop(deliveries);
     assert_eq!(numbers(&ready(&mut joined(&bus).await)), ["0", "1", "2"]);
+}
+
+#[tokio::test]
+async fn a_group_whose_position_is_removed_reads_nothing_until_it_is_moved() {
+    let bus = InMemoryEventBus::new().with_partitions(1);
+    published(&bus, "a", 2).await;
+    let mut deliveries = joined(&bus).await;
+    ready(&mut deliveries).into_iter().next().unwrap().acknowledge().await.unwrap();
+    drop(deliveries);
+    bus.remove_messages(TOPIC);
+    published(&bus, "a", 3).await;
+    assert_eq!((bus.messages(TOPIC).len(), bus.unfinished("billing")), (3, 3));
+
+    let mut deliveries = joined(&bus).await;
+    assert!(ready(&mut deliveries).is_empty());
+    let state = bus.topic_status("billing").remove(0).state;
+    assert!(matches!(&state, TopicState::LostPosition { reason } if reason.contains("position 1")));
+    let (group, topic) = ("billing".to_owned(), TOPIC.to_owned());
+    let of = GroupTopic { group, topic, is_external: false };
+    let at = bus.group_partitions(&of, None).await.unwrap().remove(0);
+    assert_eq!((at.next, at.first, at.end), (Some(1), 2, 5));
+
+    drop(deliveries);
+    bus.move_group(&of, &[TopicOffset { partition: 0, offset: at.first }]).await.unwrap();
+    let mut deliveries = joined(&bus).await;
+    assert_eq!(numbers(&ready(&mut deliveries)), ["0", "1", "2"]);
+    assert_eq!(bus.topic_status("billing")[0].state, TopicState::Reading);
+    // A group that begins has lost nothing.
+    bus.forget("billing");
+    bus.remove_messages(TOPIC);
+    published(&bus, "a", 1).await;
+    assert_eq!(numbers(&ready(&mut joined(&bus).await)), ["0"]);
 }
 
 #[tokio::test]

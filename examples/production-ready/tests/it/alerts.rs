@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use composable_rust_testing::TestBroker;
 use serde_json::Value;
 
 use crate::support::{Running, ShopProcess, free_address, request, until};
@@ -15,19 +16,12 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts Prometheus with the alerts of `deploy`, which fire at once instead of after minutes.
+    /// Starts Prometheus with the alerts of `deploy`, made [impatient](impatient).
     fn start(program: &Path, folder: &Path, shop: SocketAddr) -> Self {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR"));
         let rules = rules.join("../../deploy/alerts/composable-rust.yaml");
-        let quick: Vec<_> = fs::read_to_string(rules)
-            .unwrap()
-            .lines()
-            .map(|line| match line.split_once("for: ") {
-                Some((indent, _)) if indent.trim().is_empty() => format!("{indent}for: 1s"),
-                _ => line.to_owned(),
-            })
-            .collect();
-        fs::write(folder.join("rules.yaml"), quick.join("\n")).unwrap();
+        let rules = impatient(&fs::read_to_string(rules).unwrap());
+        fs::write(folder.join("rules.yaml"), rules).unwrap();
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
              rule_files: [rules.yaml]\n\
@@ -60,7 +54,13 @@ impl Prometheus {
     }
 
     fn fires(&self, name: &str, label: (&str, &str)) {
+        self.fires_while(name, label, || ());
+    }
+
+    /// Waits until an alert fires, and repeats an action until then.
+    fn fires_while(&self, name: &str, label: (&str, &str), mut action: impl FnMut()) {
         until(&format!("{name} fires"), || {
+            action();
             self.firing(name).iter().any(|labels| labels[label.0] == label.1)
         });
         println!("{name} fires for {}", label.1);
@@ -70,6 +70,34 @@ impl Prometheus {
         until(&format!("{name} clears"), || self.firing(name).is_empty());
         println!("{name} clears");
     }
+}
+
+/// Returns the rules so that alerts fire after seconds instead of minutes, and for few messages.
+///
+/// What they ask and of which metrics is unchanged.
+fn impatient(rules: &str) -> String {
+    let mut text = String::new();
+    for line in rules.lines() {
+        match line.split_once("for: ") {
+            Some((indent, _)) if indent.trim().is_empty() => text += &format!("{indent}for: 1s"),
+            _ => text += line,
+        }
+        text.push('\n');
+    }
+    for (patient, impatient) in [
+        ("(composable_rust_relay_lag_seconds) > 60", "(composable_rust_relay_lag_seconds) > 5"),
+        (
+            "(composable_rust_queue_oldest_age_seconds) > 120",
+            "(composable_rust_queue_oldest_age_seconds) > 5",
+        ),
+        ("(composable_rust_queue_depth) > 1000", "(composable_rust_queue_depth) > 20"),
+        // The gauge is set every 15 seconds.
+        ("[10m:1m]", "[40s:1s]"),
+    ] {
+        assert!(text.contains(patient), "no rule has {patient}");
+        text = text.replace(patient, impatient);
+    }
+    text
 }
 
 fn program() -> Option<PathBuf> {
@@ -106,10 +134,17 @@ fn alerts_fire_while_the_shop_is_broken_and_clear_when_it_is_mended() {
     prometheus.fires("ComposableGatewayFailing", ("gateway", "provider"));
     shop.operate(&["gateways", "pause", "provider", "--reason", "test"]);
     prometheus.fires("ComposableGatewayPaused", ("gateway", "provider"));
+    // The orders that are placed meanwhile wait for it.
+    let mut orders = 1000..;
+    prometheus.fires_while("ComposableQueueGrowing", ("queue", "call/provider"), || {
+        let first = orders.nth(4).unwrap();
+        shop.place(first - 4..first + 1);
+    });
     shop.start(&[]);
     shop.operate(&["gateways", "resume", "provider", "--reason", "test"]);
     prometheus.clears("ComposableGatewayFailing");
     prometheus.clears("ComposableGatewayPaused");
+    prometheus.clears("ComposableQueueGrowing");
 
     // The table of the read model is gone.
     let sql = |text: &str| {
@@ -127,4 +162,34 @@ fn alerts_fire_while_the_shop_is_broken_and_clear_when_it_is_mended() {
     sql("alter table lost rename to order_overview");
     shop.operate(&["projections", "resume", "order_overview", "--reason", "test"]);
     prometheus.clears("ComposableProjectionFailed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_fires_while_the_broker_is_away_and_clears_when_it_is_back() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("orders.db").display());
+    let mut broker = TestBroker::start().await;
+    let mut orders = ShopProcess::new(&[
+        ("SHOP_SERVICES", "orders"),
+        ("SHOP_STORE", &store),
+        ("SHOP_BROKERS", &broker.brokers()),
+    ]);
+    let prometheus = Prometheus::start(&program, folder.path(), orders.addr);
+    orders.start(&[]);
+    orders.place(0..3);
+    let relayed = || {
+        let relays = orders.json(&["relays", "list"]);
+        relays.as_array().unwrap().iter().all(|relay| relay["lag"] == 0)
+    };
+    until("the first events are published", relayed);
+
+    broker.kill().await;
+    orders.place(100..103);
+    prometheus.fires("ComposableRelayLag", ("topic", "order-events"));
+    prometheus.fires("ComposableQueueOld", ("queue", "send/bus"));
+    broker.start_again().await;
+    prometheus.clears("ComposableRelayLag");
+    prometheus.clears("ComposableQueueOld");
+    until("what waited for the broker is published", relayed);
 }

@@ -1,6 +1,6 @@
 //! A collector of the spans that processes export.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -80,25 +80,28 @@ impl Spans {
         self.0.iter().filter(|span| self.parent(span).is_none()).collect()
     }
 
-    /// Returns the tree, a span per line with its service, with children in order of their names.
+    /// Returns the tree, a line for each name with its service, in order of the names.
+    ///
+    /// Spans of one name below one parent share a line: whether a message is delivered again after a
+    /// kill depends on the moment.
     pub(crate) fn tree(&self) -> String {
-        let mut children: HashMap<&[u8], Vec<&Span>> = HashMap::new();
-        for span in &self.0 {
-            children.entry(&span.parent).or_default().push(span);
-        }
-        for spans in children.values_mut() {
-            spans.sort_by_key(|span| (&span.name, &span.service));
-        }
         let mut text = String::new();
-        let mut rest: Vec<_> = self.roots().into_iter().map(|root| (0, root)).collect();
-        while let Some((depth, span)) = rest.pop() {
-            for part in [&*"  ".repeat(depth), &span.name, " [", &span.service, "]\n"] {
+        self.write_tree(&self.roots(), 0, &mut text);
+        text
+    }
+
+    fn write_tree(&self, spans: &[&Span], depth: usize, text: &mut String) {
+        let mut lines: BTreeMap<_, Vec<&Span>> = BTreeMap::new();
+        for span in spans {
+            let children = self.0.iter().filter(|child| child.parent == span.id);
+            lines.entry((&span.name, &span.service)).or_default().extend(children);
+        }
+        for ((name, service), children) in lines {
+            for part in [&*"  ".repeat(depth), name, " [", service, "]\n"] {
                 text.push_str(part);
             }
-            let below = children.get(&*span.id).into_iter().flatten();
-            rest.extend(below.rev().map(|child| (depth + 1, *child)));
+            self.write_tree(&children, depth + 1, text);
         }
-        text
     }
 }
 

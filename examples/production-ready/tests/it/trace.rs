@@ -27,9 +27,12 @@ async fn a_request_is_one_tree_through_three_processes_and_a_kill() {
     let body = r#"{"customer":"ann","sku":"lamp","units":1,"cents":100}"#;
     let placed = request_with(orders.addr, "POST /orders/1/place", &headers, body).unwrap();
     assert!(placed.contains("\"version\":1"), "{placed}");
-    until("the provider is called", || {
+    // A killed process exports no more, and the provider has not answered yet.
+    until("the payment's process has exported that it calls the provider", || {
         let spans = collector.spans(TRACE).0;
-        spans.iter().any(|span| span.name == "process payment.charge")
+        let mut charge =
+            ["dispatch payment", "process payment.charge", "send fulfilment-commands"].iter();
+        charge.all(|name| spans.iter().any(|span| span.name == **name))
     });
     payments.kill();
     payments.start(&[]);

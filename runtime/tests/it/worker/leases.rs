@@ -8,6 +8,7 @@ use std::time::Duration;
 use composable_rust_core::Timestamp;
 use composable_rust_core::environment::Clock;
 use composable_rust_core::queue::{Lease, LeaseAction, LeaseRequest, Leases as _};
+use composable_rust_core::store::Inspection as _;
 use composable_rust_testing::{InMemoryEventStore, TokioClock};
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
@@ -66,6 +67,20 @@ async fn processes_that_come_and_go_share_the_work() {
     assert!(first.shutdown(millis(10_000)).await);
     shared_as(&world, &[3], 6_000).await;
     drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_starts_while_the_store_is_away_is_known_afterwards() {
+    let world = World::new();
+    let node = NodeProcess::start(world.memory.clone());
+    node.next("introduce", [Mishap::FailsBefore; 3]);
+    let _app = world.start(node.clone());
+    eventually("the process is known", async || {
+        world.memory.all_processes().await.unwrap().len() == 1
+    })
+    .await;
+    tokio::time::sleep(millis(600_000)).await;
+    assert_eq!(node.counts()["introduce"], 4, "it is told once");
 }
 
 #[tokio::test(start_paused = true)]
