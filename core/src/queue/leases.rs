@@ -148,6 +148,7 @@ pub trait Leases: Send + Sync + 'static {
     fn resume(&self, name: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Records who the holder of leases is. Called when a process starts, and again after an error.
-    /// The store forgets processes that started more than a day ago and announce no worker any more.
+    /// The store forgets processes that started more than a day ago and announce no worker any
+    /// more.
     fn introduce(&self, process: &Process) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -216,16 +216,13 @@ impl Group {
             let read = (0..).zip(partitions).filter(|(_, progress)| progress.owner.is_some());
             let status = read.map(|(partition, progress)| {
                 let first = topics.get(topic).map_or(0, |topic| topic.first(partition));
-                let is_lost = progress.next < first;
-                let reason = || format!("the message at its position {} is gone", progress.next);
-                TopicStatus {
-                    topic: topic.clone(),
-                    partition: Some(partition),
-                    state: match is_lost {
-                        true => TopicState::LostPosition { reason: reason() },
-                        false => TopicState::Reading,
-                    },
-                }
+                let state = if progress.next < first {
+                    let reason = format!("the message at its position {} is gone", progress.next);
+                    TopicState::LostPosition { reason }
+                } else {
+                    TopicState::Reading
+                };
+                TopicStatus { topic: topic.clone(), partition: Some(partition), state }
             });
             status.collect::<Vec<_>>()
         };

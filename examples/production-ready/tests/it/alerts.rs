@@ -76,14 +76,11 @@ impl Prometheus {
 ///
 /// What they ask and of which metrics is unchanged.
 fn impatient(rules: &str) -> String {
-    let mut text = String::new();
-    for line in rules.lines() {
-        match line.split_once("for: ") {
-            Some((indent, _)) if indent.trim().is_empty() => text += &format!("{indent}for: 1s"),
-            _ => text += line,
-        }
-        text.push('\n');
-    }
+    let lines = rules.lines().map(|line| match line.split_once("for: ") {
+        Some((indent, _)) if indent.trim().is_empty() => format!("{indent}for: 1s"),
+        _ => line.to_owned(),
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
     for (patient, impatient) in [
         ("(composable_rust_relay_lag_seconds) > 60", "(composable_rust_relay_lag_seconds) > 5"),
         (

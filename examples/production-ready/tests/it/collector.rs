@@ -82,8 +82,8 @@ impl Spans {
 
     /// Returns the tree, a line for each name with its service, in order of the names.
     ///
-    /// Spans of one name below one parent share a line: whether a message is delivered again after a
-    /// kill depends on the moment.
+    /// Spans of one name below one parent share a line: whether a message is delivered again after
+    /// a kill depends on the moment.
     pub(crate) fn tree(&self) -> String {
         let mut text = String::new();
         self.write_tree(&self.roots(), 0, &mut text);
