@@ -1,8 +1,8 @@
 //! The cost of telemetry: durable sends with everything on and with everything off, in turn.
 //!
-//! `cargo bench -p composable-rust --bench telemetry` prints the ratio for the store in memory,
-//! where telemetry weighs most, and for SQLite. Each round is a process, since a process has one
-//! tracer; a thread of the first process is the collector.
+//! `cargo xtask bench -p composable-rust --bench telemetry` prints the ratio for PostgreSQL, for
+//! SQLite, and for the store in memory, where telemetry weighs most. Each round is a process, since
+//! a process has one tracer; a thread of the first process is the collector.
 
 mod support;
 
@@ -11,38 +11,55 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
+use composable_rust::postgres::PostgresEventStore;
 use composable_rust::prelude::*;
 use composable_rust::sqlite::SqliteEventStore;
 use composable_rust::telemetry::{LogFormat, Telemetry};
-use composable_rust::testing::InMemoryEventStore;
+use composable_rust::testing::{InMemoryEventStore, TestDatabase};
 use support::{ROUNDS, Ticket, median, rate, repeat_for, section, sell};
 
-const STORES: [&str; 2] = ["memory", "sqlite"];
+const STORES: [&str; 3] = ["postgres", "sqlite", "memory"];
+/// Without telemetry, with everything, and with one trace in ten.
+const MODES: [&str; 3] = ["off", "on", "tenth"];
 const CALLERS: usize = 64;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
     if let Some(round) = arguments.iter().position(|argument| argument == "--round") {
-        return run_round(&arguments[round + 1], arguments[round + 2] == "on");
+        return run_round(&arguments[round + 1], arguments[round + 2] != "off");
     }
     section("Telemetry on and off");
     let collector = collect();
-    for store in STORES {
-        let (mut on, mut off) = (Vec::new(), Vec::new());
+    let has_server = std::env::var_os("DATABASE_URL").is_some();
+    if !has_server {
+        println!("DATABASE_URL is not set, so PostgreSQL is left out");
+    }
+    for store in STORES.into_iter().filter(|store| has_server || *store != "postgres") {
+        let mut rates = [const { Vec::new() }; MODES.len()];
         for _ in 0..ROUNDS {
-            off.push(measure(store, "off", collector));
-            on.push(measure(store, "on", collector));
+            for (mode, rates) in MODES.iter().zip(&mut rates) {
+                rates.push(measure(store, mode, collector));
+            }
         }
-        let (on, off) = (median(on), median(off));
-        println!("{store:>8}: on {on:>9.0}/s, off {off:>9.0}/s, ratio {:.2}", on / off);
+        let [off, on, tenth] = rates.map(median);
+        println!(
+            "{store:>8}: off {off:>9.0}/s, on {on:>9.0}/s, ratio {:.2}, \
+             with one trace in ten {tenth:>9.0}/s, ratio {:.2}",
+            on / off,
+            tenth / off
+        );
     }
 }
 
 /// Returns the sends per second of a process.
-fn measure(store: &str, telemetry: &str, collector: SocketAddr) -> f64 {
+fn measure(store: &str, mode: &str, collector: SocketAddr) -> f64 {
     let program = std::env::current_exe().expect("the program has a path");
     let mut round = Command::new(program);
-    round.args(["--round", store, telemetry]);
+    round.args(["--round", store, mode]);
+    if mode == "tenth" {
+        round.env("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+        round.env("OTEL_TRACES_SAMPLER_ARG", "0.1");
+    }
     round.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"));
     let output = round.output().expect("the round starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -58,7 +75,13 @@ async fn run_round(store: &str, is_on: bool) {
         telemetry.init().expect("telemetry starts")
     });
     let folder = tempfile::tempdir().expect("a temporary folder is created");
+    let mut database = None;
     let builder = match store {
+        "postgres" => {
+            let database = database.insert(TestDatabase::create().await);
+            let store = PostgresEventStore::connect(&database.url()).await;
+            App::builder(store.expect("the store opens"))
+        }
         "sqlite" => {
             let store = SqliteEventStore::open(folder.path().join("bench.db")).await;
             App::builder(store.expect("the store opens"))

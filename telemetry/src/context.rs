@@ -18,8 +18,15 @@ impl TraceContext for OpenTelemetryContext {
         let of_span = context.span();
         let of_span = of_span.span_context();
         of_span.is_valid().then(|| {
-            let flags = of_span.trace_flags() & TraceFlags::SAMPLED;
-            format!("00-{}-{}-{flags:02x}", of_span.trace_id(), of_span.span_id())
+            let flags = (of_span.trace_flags() & TraceFlags::SAMPLED).to_u8();
+            let mut text = String::with_capacity(LENGTH);
+            text.push_str("00-");
+            push_hex(&mut text, &of_span.trace_id().to_bytes());
+            text.push('-');
+            push_hex(&mut text, &of_span.span_id().to_bytes());
+            text.push('-');
+            push_hex(&mut text, &[flags]);
+            text
         })
     }
 
@@ -33,6 +40,19 @@ impl TraceContext for OpenTelemetryContext {
     fn link(&self, span: &Span, traceparent: &str) {
         if let Some(linked) = parse(traceparent) {
             span.add_link(linked);
+        }
+    }
+}
+
+/// The length of a trace context of version 0.
+const LENGTH: usize = 55;
+
+/// Appends bytes as hexadecimal digits. Each command's trace context is written once, and
+/// `core::fmt` takes several times as long.
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
         }
     }
 }
@@ -59,7 +79,7 @@ fn parse(traceparent: &str) -> Option<SpanContext> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, push_hex};
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const SPAN: &str = "00f067aa0ba902b7";
@@ -76,6 +96,13 @@ mod tests {
             assert_eq!(context.span_id().to_string(), SPAN);
             assert_eq!((context.is_sampled(), context.is_remote()), (is_sampled, true));
         }
+    }
+
+    #[test]
+    fn bytes_are_written_as_two_digits() {
+        let mut text = String::new();
+        push_hex(&mut text, &[0x00, 0x0f, 0xa0, 0xff]);
+        assert_eq!(text, "000fa0ff");
     }
 
     #[test]

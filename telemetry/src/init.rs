@@ -90,7 +90,9 @@ impl Telemetry {
             let exporters = EXPORTERS.map(|target| (target, LevelFilter::OFF));
             let targets = Targets::new().with_default(LevelFilter::INFO).with_targets(exporters);
             let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer(SCOPE));
-            layer.with_threads(false).with_location(false).with_filter(targets)
+            // What is left out costs as much as the span itself, at each poll of a future.
+            let layer = layer.with_threads(false).with_location(false).with_target(false);
+            layer.with_tracked_inactivity(false).with_filter(targets)
         });
         let logs = match self.log_format {
             LogFormat::Json => JsonLog { lookup: lookup.clone(), writer: self.log_writer }

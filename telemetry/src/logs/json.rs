@@ -1,11 +1,12 @@
 //! Log lines as JSON objects.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use composable_rust_core::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -24,8 +25,72 @@ pub(crate) struct JsonLog {
     pub(crate) writer: BoxMakeWriter,
 }
 
-/// The fields of a span.
-struct SpanFields(Map<String, Value>);
+/// The fields of a span that its log lines show. Most spans are over before a line is written, so
+/// they are kept as they are recorded, and become JSON with the line.
+#[derive(Default)]
+struct SpanFields {
+    fields: Vec<(&'static str, SpanValue)>,
+    /// The texts of the fields, one after the other.
+    texts: String,
+}
+
+#[derive(Clone)]
+enum SpanValue {
+    Text(Range<usize>),
+    Number(Number),
+    Bool(bool),
+}
+
+impl SpanFields {
+    /// Returns the fields, the last of each name first.
+    fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        self.fields.iter().rev().map(|(name, value)| {
+            let value = match value {
+                SpanValue::Text(range) => Value::from(&self.texts[range.clone()]),
+                SpanValue::Number(number) => Value::Number(number.clone()),
+                SpanValue::Bool(is_true) => Value::Bool(*is_true),
+            };
+            (*name, value)
+        })
+    }
+
+    fn push(&mut self, field: &Field, value: impl Into<Option<SpanValue>>) {
+        if let (false, Some(value)) = (is_of_traces(field.name()), value.into()) {
+            self.fields.push((field.name(), value));
+        }
+    }
+}
+
+impl Visit for SpanFields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.push(field, Number::from_f64(value).map(SpanValue::Number));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push(field, SpanValue::Number(value.into()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push(field, SpanValue::Number(value.into()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push(field, SpanValue::Bool(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if !is_of_traces(field.name()) {
+            let start = self.texts.len();
+            // Writing to a string does not fail.
+            let _ = write!(self.texts, "{value:?}");
+            self.push(field, SpanValue::Text(start..self.texts.len()));
+        }
+    }
+}
 
 impl<S> Layer<S> for JsonLog
 where
@@ -33,17 +98,15 @@ where
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields(Map::new());
+        let mut fields = SpanFields::default();
         attributes.record(&mut fields);
-        span.extensions_mut().insert(SpanFields(fields.0));
+        span.extensions_mut().insert(fields);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields(Map::new());
-        values.record(&mut fields);
-        if let Some(known) = span.extensions_mut().get_mut::<SpanFields>() {
-            known.0.extend(fields.0);
+        if let Some(fields) = span.extensions_mut().get_mut::<SpanFields>() {
+            values.record(fields);
         }
     }
 
@@ -57,10 +120,10 @@ where
         let current = context.event_span(event);
         for span in current.iter().flat_map(tracing_subscriber::registry::SpanRef::scope) {
             let extensions = span.extensions();
-            let Some(SpanFields(fields)) = extensions.get() else { continue };
-            for (name, value) in fields.iter().filter(|(name, _)| !is_of_traces(name)) {
+            let Some(fields) = extensions.get::<SpanFields>() else { continue };
+            for (name, value) in fields.values() {
                 // The innermost span, and the event before it, know best.
-                line.0.entry(name).or_insert_with(|| value.clone());
+                line.0.entry(name).or_insert(value);
             }
         }
         if let Some(traced) = current.and_then(|span| self.lookup.context(&span.id())) {
