@@ -47,9 +47,12 @@ pub enum AdminError {
     NotAtHead,
     /// A decision about many dead letters ended early. Repeat it: those that were decided about are
     /// not decided about again.
-    #[error("{decided} dead letters were decided about, then it failed: repeat it for the others")]
+    #[error(
+        "at least {decided} dead letters were decided about: repeat the command for the others"
+    )]
     PartlyDecided {
-        /// The number of dead letters that were decided about.
+        /// The number of dead letters that were decided about. The answer about the last one may
+        /// have been lost.
         decided: u64,
         /// The reason.
         source: Box<AdminError>,

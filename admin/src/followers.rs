@@ -2,7 +2,7 @@
 
 use composable_rust_core::bus::{GroupPartition, TopicOffset};
 use composable_rust_core::store::EventStore as _;
-use composable_rust_runtime::operations::{ConsumerStart, LogStart};
+use composable_rust_runtime::operations::{ConsumerStart, ConsumerTopic, LogStart};
 use serde::Serialize;
 
 use crate::{Admin, AdminError, CheckpointView, Intent};
@@ -47,6 +47,17 @@ pub struct ConsumerMove {
     pub from: Option<i64>,
     /// The offset of the next message afterwards.
     pub to: i64,
+}
+
+impl From<ConsumerTopic> for ConsumerView {
+    fn from(of: ConsumerTopic) -> Self {
+        Self {
+            consumer: of.consumer,
+            topic: of.of.topic,
+            group: of.of.group,
+            partitions: of.partitions.iter().map(ConsumerPartitionView::from).collect(),
+        }
+    }
 }
 
 impl From<&GroupPartition> for ConsumerPartitionView {
@@ -137,14 +148,16 @@ impl Admin {
     ///
     /// [`AdminError::Consumer`]: the app has no bus, or the bus cannot be asked.
     pub async fn consumers(&self) -> Result<Vec<ConsumerView>, AdminError> {
-        let all = self.app.consumers().await?.into_iter();
-        let view = all.map(|of| ConsumerView {
-            consumer: of.consumer,
-            topic: of.of.topic,
-            group: of.of.group,
-            partitions: of.partitions.iter().map(ConsumerPartitionView::from).collect(),
-        });
-        Ok(view.collect())
+        Ok(self.app.consumers().await?.into_iter().map(ConsumerView::from).collect())
+    }
+
+    /// Returns a topic that a consumer of the app reads, with its positions at the bus.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Consumer`]: there is no such consumer, or the bus cannot be asked.
+    pub async fn consumer(&self, consumer: &str, topic: &str) -> Result<ConsumerView, AdminError> {
+        Ok(self.app.consumer(consumer, topic).await?.into())
     }
 
     /// Returns the moves that [`move_consumer`](Self::move_consumer) would make.
@@ -159,9 +172,7 @@ impl Admin {
         to: &ConsumerStart,
     ) -> Result<Vec<ConsumerMove>, AdminError> {
         let offsets = self.app.offsets_of(consumer, topic, to).await?;
-        let all = self.app.consumers().await?;
-        let of = all.iter().find(|of| of.consumer == consumer && of.of.topic == topic);
-        let partitions = of.map(|of| &*of.partitions).unwrap_or_default();
+        let partitions = self.app.consumer(consumer, topic).await?.partitions;
         let planned = offsets.into_iter().map(|TopicOffset { partition, offset }| {
             let at = partitions.iter().find(|of| of.partition == partition);
             ConsumerMove { partition, from: at.and_then(|of| of.next), to: offset }
@@ -185,7 +196,10 @@ impl Admin {
         let intent = Intent::new("consumers reset", format!("{consumer} in {topic}"));
         self.audited(intent, async || {
             let moves = self.rehearse_move(consumer, topic, to).await?;
-            self.app.move_consumer(consumer, topic, to).await?;
+            // The end of the topic may have moved on: what is entered below is what is done.
+            let at = |of: &ConsumerMove| TopicOffset { partition: of.partition, offset: of.to };
+            let to = ConsumerStart::At(moves.iter().map(at).collect());
+            self.app.move_consumer(consumer, topic, &to).await?;
             let texts = moves.iter().map(|of| {
                 let from = of.from.map_or_else(|| "none".to_owned(), |from| from.to_string());
                 format!("{}: {from} to {}", of.partition, of.to)

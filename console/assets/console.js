@@ -19,14 +19,17 @@
     }
   };
 
+  // What a click is about to hit stays in its place for some seconds.
+  let moved = 0;
+  document.addEventListener("pointermove", () => { moved = Date.now(); });
+  const isAiming = () => Date.now() - moved < 3000 && live.querySelector("button:hover");
+
   const isBusy = () => {
     const at = document.activeElement;
     const isTyping = at && live.contains(at) && at.matches("input, select, textarea");
     const selection = document.getSelection();
     const isSelecting = selection && !selection.isCollapsed && live.contains(selection.anchorNode);
-    // What a click is about to hit stays in its place.
-    const isAiming = live.querySelector("button:hover, button:focus-visible");
-    return isTyping || isSelecting || isAiming;
+    return isTyping || isSelecting || isAiming();
   };
 
   // The server has escaped what it sends; scripts in it would not run anyway.
@@ -123,7 +126,7 @@
 
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   document.addEventListener("focusout", () => setTimeout(() => pending && show(pending), 0));
-  document.addEventListener("pointerout", () => setTimeout(() => pending && show(pending), 0));
+  setInterval(() => pending && show(pending), 1000);
   document.addEventListener("selectionchange", () => pending && show(pending));
   window.addEventListener("pagehide", disconnect);
   pause?.addEventListener("click", toggle);

@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
         label: &'static str,
         /// The change, as it would be.
         detail: Markup,
+        /// Fields of the confirmation besides those of the form.
+        fields: Vec<(&'static str, String)>,
     },
 }
 
@@ -45,7 +47,8 @@ impl Outcome {
     }
 
     pub(crate) fn ask(question: impl Into<String>, label: &'static str) -> Self {
-        Self::Ask { question: question.into(), label, detail: html! {} }
+        let (question, fields) = (question.into(), Vec::new());
+        Self::Ask { question, label, detail: html! {}, fields }
     }
 }
 
@@ -79,7 +82,9 @@ where
         Ok(Outcome::Done { notice, to }) => {
             Redirect::to(&context.link(&notice::added(&context, &to, &notice))).into_response()
         }
-        Ok(Outcome::Ask { question, label, detail }) => {
+        Ok(Outcome::Ask { question, label, detail, fields }) => {
+            let mut form = form;
+            form.0.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
             ask(&context, &form, question, (label, &detail))
         }
         Err(failure) => failed(&context, &failure),

@@ -38,14 +38,17 @@ impl Failure {
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         let (status, title) = match &error {
-            AdminError::NotFound { .. } => (StatusCode::NOT_FOUND, "Not found"),
+            AdminError::NotFound { .. }
+            | AdminError::Consumer(
+                ConsumerError::Unknown { .. } | ConsumerError::NoPosition { .. },
+            ) => (StatusCode::NOT_FOUND, "Not found"),
             AdminError::NotAtHead | AdminError::TimerGone { .. } => {
                 (StatusCode::CONFLICT, "Changed meanwhile")
             }
             AdminError::Consumer(ConsumerError::Bus(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The bus is unavailable or refuses it")
             }
-            AdminError::NotRegistered { .. } => {
+            AdminError::NotRegistered { .. } | AdminError::Consumer(ConsumerError::NoBus) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Not registered here")
             }
             error if error.is_transient() => {

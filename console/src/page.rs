@@ -45,7 +45,8 @@ impl Page {
     }
 }
 
-/// Returns a command that can be copied into a shell, whatever characters its words have.
+/// Returns a command that can be copied into a shell, whatever characters its words have. The first
+/// word is its name.
 pub(crate) fn command<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let words: Vec<_> = words.into_iter().map(shell_quoted).collect();
     words.join(" ")

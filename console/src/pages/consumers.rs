@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use composable_rust_admin::{AdminError, ConsumerMove, ConsumerPartitionView, ConsumerView};
+use composable_rust_core::bus::TopicOffset;
 use composable_rust_core::queue::Pause;
 use composable_rust_runtime::operations::{ConsumerError, ConsumerStart};
 use maud::{Markup, html};
@@ -47,8 +48,13 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
 }
 
 fn rows(context: &Context, of: &ConsumerView) -> Markup {
-    let fields = |to| [("consumer", &*of.consumer), ("topic", &*of.topic), ("to", to)];
+    let fields =
+        |to| [("consumer", &*of.consumer), ("topic", &*of.topic), ("to", to), ("then", PATH)];
+    let move_to = |label, to| button(context, label, "/bus/consumers/move", &fields(to));
     html! {
+        @if of.partitions.is_empty() {
+            tr { td { (of.consumer) } td.mono { (of.topic) } td.bad colspan="7" { "the topic is missing" } }
+        }
         @for (row, at) in of.partitions.iter().enumerate() {
             tr {
                 td { @if row == 0 { (of.consumer) } }
@@ -56,8 +62,10 @@ fn rows(context: &Context, of: &ConsumerView) -> Markup {
                 (position(at))
                 td.short {
                     @if row == 0 {
-                        (button(context, "Oldest…", "/bus/consumers/move", &fields("beginning")))
-                        " " (button(context, "End…", "/bus/consumers/move", &fields("end")))
+                        @if of.partitions.iter().any(|at| at.lost > 0) {
+                            (move_to("Leave out what is lost…", "lost")) " "
+                        }
+                        (move_to("Oldest…", "beginning")) " " (move_to("End…", "end"))
                     }
                 }
             }
@@ -78,23 +86,52 @@ fn position(at: &ConsumerPartitionView) -> Markup {
 
 pub(crate) async fn change(context: Context, form: Form) -> Result<Outcome, Failure> {
     let (consumer, topic) = (form.required("consumer")?, form.required("topic")?);
-    let (to, place) = match form.field("to") {
-        "beginning" => (ConsumerStart::Beginning, "the oldest message"),
-        "end" => (ConsumerStart::End, "the end"),
-        other => return Err(Failure::invalid("to", other)),
-    };
     let admin = context.admin_because(form.reason());
-    if !form.is_confirmed() {
-        let planned = tokio::time::timeout(PATIENCE, admin.rehearse_move(consumer, topic, &to));
-        let planned = planned.await.map_err(|_| unavailable())??;
-        return Ok(Outcome::Ask {
-            question: format!("Move {consumer} in {topic} to {place}?"),
-            label: "Move",
-            detail: moves(&planned),
-        });
+    if form.is_confirmed() {
+        // What was shown, wherever the topic begins and ends by now.
+        let at = form.field("at");
+        let at = parsed(at).ok_or_else(|| Failure::invalid("at", at))?;
+        admin.move_consumer(consumer, topic, &ConsumerStart::At(at)).await?;
+        return Ok(Outcome::done(format!("{consumer} is moved in {topic}."), PATH));
     }
-    admin.move_consumer(consumer, topic, &to).await?;
-    Ok(Outcome::done(format!("{consumer} continues in {topic} at {place}."), PATH))
+    let planned = async {
+        let (to, place) = match form.field("to") {
+            "lost" => {
+                (lost(&context, consumer, topic).await?, "the oldest message where it lost any")
+            }
+            "beginning" => (ConsumerStart::Beginning, "the oldest message"),
+            "end" => (ConsumerStart::End, "the end"),
+            other => return Err(Failure::invalid("to", other)),
+        };
+        Ok((admin.rehearse_move(consumer, topic, &to).await?, place))
+    };
+    let planned = tokio::time::timeout(PATIENCE, planned).await;
+    let (planned, place) = planned.map_err(|_| unavailable())??;
+    let at: Vec<_> = planned.iter().map(|of| format!("{}:{}", of.partition, of.to)).collect();
+    Ok(Outcome::Ask {
+        question: format!("Move {consumer} in {topic} to {place}?"),
+        label: "Move",
+        detail: moves(&planned),
+        fields: vec![("at", at.join(","))],
+    })
+}
+
+/// Returns the oldest message of each partition in which the consumer lost messages.
+async fn lost(context: &Context, consumer: &str, topic: &str) -> Result<ConsumerStart, Failure> {
+    let of = context.admin().consumer(consumer, topic).await?;
+    let lost = of.partitions.iter().filter(|at| at.lost > 0);
+    let first =
+        |at: &ConsumerPartitionView| TopicOffset { partition: at.partition, offset: at.first };
+    Ok(ConsumerStart::At(lost.map(first).collect()))
+}
+
+/// Parses offsets that are written as `PARTITION:OFFSET,…`.
+fn parsed(text: &str) -> Option<Vec<TopicOffset>> {
+    let offsets = text.split(',').filter(|of| !of.is_empty()).map(|of| {
+        let (partition, offset) = of.split_once(':')?;
+        Some(TopicOffset { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+    });
+    offsets.collect()
 }
 
 fn moves(planned: &[ConsumerMove]) -> Markup {
@@ -106,6 +143,11 @@ fn moves(planned: &[ConsumerMove]) -> Markup {
                     "partition " (of.partition) ": from "
                     @match of.from { Some(from) => (from), None => "no position" }
                     " to " (of.to)
+                    @match of.from {
+                        Some(from) if of.to < from => { ", which delivers " (from - of.to) " again" }
+                        Some(from) => { ", which leaves out " (of.to - from) }
+                        None => {}
+                    }
                 }
             } }
         }

@@ -93,7 +93,7 @@ pub(crate) async fn replace(context: Context, form: Form) -> Result<Outcome, Fai
         };
         let detail = html! { table { tbody { (row("Before", &before)) (row("After", &after)) } } };
         let question = format!("Replace the content of event {version} of {stream}?");
-        return Ok(Outcome::Ask { question, label: "Replace", detail });
+        return Ok(Outcome::Ask { question, label: "Replace", detail, fields: Vec::new() });
     }
     let error = context.admin_because(form.reason()).override_event(&replacement).await?;
     let notice = match error {

@@ -52,10 +52,12 @@ pub(crate) async fn page(context: Context) -> Result<Page, Failure> {
         (pages(query.after.is_some().then(|| to("")), next.filter(|_| !is_searching)))
     };
     let mut words = vec!["streams", "list"];
-    words.extend(Some(prefix).filter(|prefix| !prefix.is_empty()));
     if !contains.is_empty() {
         words.extend(["--contains", contains]);
     }
+    // No link can put an option where a beginning is expected.
+    words.extend(prefix.starts_with('-').then_some("--"));
+    words.extend(Some(prefix).filter(|prefix| !prefix.is_empty()));
     let command = command(words);
     let page = Page::new("Streams", command, body).with_head(filter(&context));
     Ok(if is_searching { page.still() } else { page })

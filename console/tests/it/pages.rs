@@ -77,6 +77,7 @@ async fn pages_name_their_command() {
     for (path, command) in [
         ("/ops/streams?prefix=order-", "composable streams list order-"),
         ("/ops/streams?prefix=it's+$(rm)", r"composable streams list 'it'\''s $(rm)'"),
+        ("/ops/streams?prefix=--store", "composable streams list -- --store"),
         ("/ops/dead-letters", "composable dead groups"),
         ("/ops/streams/order-17?at=1", "composable streams diff order-17 0 1"),
     ] {

@@ -63,10 +63,7 @@ impl GroupContext {
     }
 
     /// Sets the start offsets of partitions without a committed offset: after the offset that the
-    /// subscriber passed, or else the first.
-    ///
-    /// Returns the first offsets, to be committed: messages that are removed before the group has
-    /// read any then count as lost.
+    /// subscriber passed, or else the beginning.
     ///
     /// # Errors
     ///
@@ -75,28 +72,21 @@ impl GroupContext {
         &self,
         consumer: &BaseConsumer<Self>,
         list: &mut TopicPartitionList,
-    ) -> Result<TopicPartitionList, KafkaError> {
-        let mut begun = TopicPartitionList::new();
+    ) -> Result<(), KafkaError> {
         if self.lost_position == LostPosition::Beginning && self.stored.processed.is_empty() {
-            return Ok(begun);
+            return Ok(());
         }
         let committed = consumer.committed_offsets(list.clone(), self.timeout)?;
         for element in committed.elements() {
             let (topic, partition) = (element.topic(), element.partition());
-            let mut offset = match element.offset() {
+            element.error()?;
+            let offset = match element.offset() {
                 Offset::Invalid => self.stored.start_offset(topic, partition),
                 committed => committed,
             };
-            if offset == Offset::Beginning {
-                // If it cannot be read, the partition is read from its beginning all the same.
-                if let Ok((first, _)) = consumer.fetch_watermarks(topic, partition, self.timeout) {
-                    offset = Offset::Offset(first);
-                    let _ = begun.add_partition_offset(topic, partition, offset);
-                }
-            }
             let _ = list.set_partition_offset(topic, partition, offset);
         }
-        Ok(begun)
+        Ok(())
     }
 
     /// Reads the partition counts of the topics of these partitions.
@@ -113,10 +103,8 @@ impl GroupContext {
     }
 
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        let mut begun = TopicPartitionList::new();
         match self.set_start_offsets(consumer, list) {
-            Ok(first) => {
-                begun = first;
+            Ok(()) => {
                 self.read_partition_counts(consumer, list);
                 self.subscription.assign(list);
             }
@@ -138,11 +126,6 @@ impl GroupContext {
         };
         if let Err(error) = assigned {
             return self.subscription.fail(bus_error(error), false);
-        }
-        if begun.count() > 0 {
-            if let Err(error) = consumer.commit(&begun, CommitMode::Async) {
-                tracing::warn!(%error, "failed to commit the first offsets of a group");
-            }
         }
         // librdkafka keeps a partition paused when it is revoked and assigned again.
         if let Err(error) = consumer.resume(list) {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use rdkafka::topic_partition_list::Offset;
+
 use crate::record::ReceivedRecord;
 
 /// A topic partition that is assigned to this subscription.
@@ -15,10 +17,13 @@ pub(crate) struct PartitionProgress {
     waiting_bytes: usize,
     /// The offsets received from the broker and not acknowledged, delivered or not.
     unfinished: BTreeSet<i64>,
-    /// The offset after the last received message.
+    /// The offset after the last received message, and after the ends of transactions that follow
+    /// it.
     end: Option<i64>,
-    /// The first offset that was requested; `None` for the beginning.
-    start: Option<i64>,
+    /// The first offset that was requested.
+    start: Offset,
+    /// The first offset of a partition from whose beginning is read, once it is known.
+    first: Option<i64>,
     /// The reason, if the broker no longer has the message at the position. Nothing more is
     /// received.
     pub(crate) lost: Option<String>,
@@ -40,7 +45,7 @@ pub(crate) struct InFlightLimits {
 }
 
 impl PartitionProgress {
-    pub(crate) fn new(topic: &str, partition: i32, start: Option<i64>) -> Self {
+    pub(crate) fn new(topic: &str, partition: i32, start: Offset) -> Self {
         Self {
             topic: topic.to_owned(),
             partition,
@@ -49,6 +54,7 @@ impl PartitionProgress {
             unfinished: BTreeSet::new(),
             end: None,
             start,
+            first: None,
             lost: None,
             committed: None,
             outstanding: 0,
@@ -67,9 +73,36 @@ impl PartitionProgress {
         self.waiting.push_back(record);
     }
 
-    /// Returns the offset that is read next; `None` for the beginning.
+    /// Returns the offset that is read next; `None` if only librdkafka knows it.
     pub(crate) fn position(&self) -> Option<i64> {
-        self.end.or(self.start)
+        let start = match self.start {
+            Offset::Offset(start) => Some(start),
+            _ => self.first,
+        };
+        self.end.or(start)
+    }
+
+    /// Returns `true` if the partition is read from its beginning, and its first offset is not
+    /// known.
+    pub(crate) fn lacks_first_offset(&self) -> bool {
+        self.start == Offset::Beginning && self.position().is_none()
+    }
+
+    /// Sets the first offset of a partition from whose beginning is read. It is committed, so that
+    /// messages which are removed before any is received count as lost.
+    pub(crate) fn begin(&mut self, first: i64) {
+        self.first = Some(first);
+    }
+
+    /// Records that everything before an offset was received. While messages are unfinished, their
+    /// offsets say more.
+    ///
+    /// What follows the last message may be the end of a transaction, which is no message. A
+    /// position on it would count as lost once the broker has removed it with the messages before.
+    pub(crate) fn pass(&mut self, offset: i64) {
+        if self.unfinished.is_empty() && self.position().is_none_or(|known| known < offset) {
+            self.end = Some(offset);
+        }
     }
 
     /// Returns the error text for a lost position.
@@ -126,7 +159,7 @@ impl PartitionProgress {
 
     /// Takes the offset to commit, if it changed since the last commit.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
-        let offset = self.unfinished.first().copied().or(self.end)?;
+        let offset = self.unfinished.first().copied().or(self.end).or(self.first)?;
         (self.committed.replace(offset) != Some(offset)).then_some(offset)
     }
 
@@ -157,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_lowest_unfinished_offset_is_committed() {
-        let mut progress = PartitionProgress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
         assert_eq!(progress.take_commit(), None);
         // Offsets have gaps where transactions ended.
         for offset in [10, 11, 13] {
@@ -176,8 +209,38 @@ mod tests {
     }
 
     #[test]
+    fn the_first_offset_is_committed_until_a_message_is_received() {
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
+        assert!(progress.lacks_first_offset());
+        progress.begin(7);
+        assert!(!progress.lacks_first_offset());
+        assert_eq!((progress.position(), progress.take_commit()), (Some(7), Some(7)));
+        progress.forget_commit();
+        assert_eq!(progress.take_commit(), Some(7), "it is committed again");
+        receive(&mut progress, 9, 1);
+        assert_eq!(progress.take_commit(), Some(9));
+        // librdkafka reads the committed offset itself.
+        let unknown = PartitionProgress::new("t", 0, Offset::Invalid);
+        assert!(!unknown.lacks_first_offset());
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_is_passed_once_its_messages_are_finished() {
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
+        receive(&mut progress, 3, 1);
+        progress.pass(5);
+        assert_eq!((deliver(&mut progress), progress.take_commit()), (vec![3], Some(3)));
+        progress.settle(3, 1, true);
+        assert_eq!(progress.take_commit(), Some(4));
+        progress.pass(5);
+        assert_eq!((progress.position(), progress.take_commit()), (Some(5), Some(5)));
+        progress.pass(2);
+        assert_eq!(progress.position(), Some(5), "it does not go back");
+    }
+
+    #[test]
     fn undelivered_messages_count_as_unfinished() {
-        let mut progress = PartitionProgress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
         (0..6).for_each(|offset| receive(&mut progress, offset, 1));
         assert_eq!(deliver(&mut progress), [0, 1, 2, 3]);
         (0..4).for_each(|offset| progress.settle(offset, 1, true));
@@ -186,7 +249,7 @@ mod tests {
 
     #[test]
     fn dropped_deliveries_free_capacity_and_stay_unfinished() {
-        let mut progress = PartitionProgress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
         (0..5).for_each(|offset| receive(&mut progress, offset, 1));
         assert_eq!(deliver(&mut progress), [0, 1, 2, 3]);
         progress.settle(1, 1, false);
@@ -199,7 +262,7 @@ mod tests {
 
     #[test]
     fn bytes_are_limited_but_a_single_delivery_may_exceed_them() {
-        let mut progress = PartitionProgress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
         for (offset, bytes) in [(0, 500), (1, 60), (2, 60)] {
             receive(&mut progress, offset, bytes);
         }
@@ -216,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_is_being_revoked_delivers_nothing() {
-        let mut progress = PartitionProgress::new("t", 0, None);
+        let mut progress = PartitionProgress::new("t", 0, Offset::Beginning);
         receive(&mut progress, 0, 1);
         progress.leaving = true;
         assert!(deliver(&mut progress).is_empty());

@@ -29,7 +29,8 @@ const MAX_RECORDS_PER_TURN: usize = 1_000;
 /// event other than a message is empty too.
 const EMPTY_POLLS: usize = 3;
 
-/// The interval at which unreadable topics are checked again and offsets are committed again.
+/// The interval at which unreadable topics are checked again, first offsets are looked up, and
+/// offsets are committed again.
 ///
 /// Commits are repeated because their failures go unnoticed, for example during a rebalance:
 /// rdkafka polls them as events, but librdkafka reports them to callbacks only.
@@ -108,6 +109,8 @@ impl Reader {
             if last_check.elapsed() >= COMMIT_RETRY_INTERVAL {
                 last_check = Instant::now();
                 self.check_unreadable();
+                self.find_first_offsets();
+                self.pass_ends_of_transactions();
                 self.subscription.commit_again();
             }
             self.resume();
@@ -239,6 +242,29 @@ impl Reader {
         }
         self.seeks_lost_positions.set(!found);
         found
+    }
+
+    /// Finds the first offsets of partitions from whose beginnings is read and that have no messages
+    /// yet. If a broker does not respond, the next check asks again.
+    fn find_first_offsets(&self) {
+        for (topic, partition) in self.subscription.without_first_offset() {
+            match self.consumer.fetch_watermarks(&topic, partition, self.timeout) {
+                Ok((first, _)) => self.subscription.begin(&topic, partition, first),
+                Err(error) => {
+                    tracing::debug!(%error, topic, partition, "failed to read a first offset");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Moves the positions of finished partitions behind the ends of transactions, which librdkafka
+    /// consumes itself.
+    fn pass_ends_of_transactions(&self) {
+        match self.consumer.position() {
+            Ok(positions) => self.subscription.pass(&positions),
+            Err(error) => tracing::debug!(%error, "failed to read the positions of a group"),
+        }
     }
 
     /// Finds the topics that cannot be read. Returns `false` if there are none or a broker does not

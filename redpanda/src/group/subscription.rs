@@ -153,6 +153,32 @@ impl Subscription {
         partitions.map(|p| (p.topic.clone(), p.partition, p.position())).collect()
     }
 
+    /// Returns the assigned partitions that are read from their beginnings, and whose first offsets
+    /// are not known.
+    pub(crate) fn without_first_offset(&self) -> Vec<(String, i32)> {
+        let state = self.locked();
+        let unknown = state.partitions.values().filter(|p| p.lacks_first_offset());
+        unknown.map(|p| (p.topic.clone(), p.partition)).collect()
+    }
+
+    /// Sets the first offset of a partition from whose beginning is read.
+    pub(crate) fn begin(&self, topic: &str, partition: i32, first: i64) {
+        if let Some(progress) = self.locked().assigned_partition(topic, partition) {
+            progress.begin(first);
+        }
+    }
+
+    /// Records the offsets before which everything was received.
+    pub(crate) fn pass(&self, positions: &TopicPartitionList) {
+        let mut state = self.locked();
+        for element in positions.elements() {
+            let Offset::Offset(offset) = element.offset() else { continue };
+            if let Some(progress) = state.assigned_partition(element.topic(), element.partition()) {
+                progress.pass(offset);
+            }
+        }
+    }
+
     /// Records that the broker no longer has the message at a partition's position.
     pub(crate) fn set_lost(&self, topic: &str, partition: i32, reason: String) {
         if let Some(progress) = self.locked().assigned_partition(topic, partition) {
@@ -268,11 +294,7 @@ impl Subscription {
             state.unavailable.remove(element.topic());
             state.last_assignment += 1;
             let (assignment, partition) = (state.last_assignment, element.partition());
-            let start = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let progress = PartitionProgress::new(element.topic(), partition, start);
+            let progress = PartitionProgress::new(element.topic(), partition, element.offset());
             state.partitions.insert(assignment, progress);
             let of_topic = state.assignments.entry(element.topic().to_owned()).or_default();
             if let Some(previous) = of_topic.insert(partition, assignment) {

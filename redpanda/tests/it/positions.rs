@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use composable_rust_core::bus::{
-    Delivery as _, EventBus as _, TopicOffset, TopicState, TopicStatus,
+    Delivery as _, EventBus as _, Publisher as _, TopicOffset, TopicState, TopicStatus,
 };
 use composable_rust_redpanda::{LostPosition, RedpandaDeliveries, RedpandaEventBus};
 use futures_util::StreamExt as _;
@@ -12,9 +12,12 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use uuid::Uuid;
 
 use crate::brokers::{brokers, builder};
-use crate::fixtures::{message, messages, next, number, publish, subscribe, take, unique};
+use crate::fixtures::{
+    at, message, messages, next, number, publish, relay, subscribe, take, unique,
+};
 
 /// Deletes the messages below `offset` of a topic's first partition, as retention does.
 async fn delete_below(brokers: &str, topic: &str, offset: i64) {
@@ -53,6 +56,18 @@ fn committed(brokers: &str, group: &str, topic: &str) -> Offset {
     let client = consumer(brokers, group);
     let committed = client.committed_offsets(list, Duration::from_secs(10)).unwrap();
     committed.find_partition(topic, 0).unwrap().offset()
+}
+
+/// Waits until the group has committed this offset of a topic's first partition.
+async fn wait_until_committed(brokers: &str, group: &str, topic: &str, offset: i64) {
+    let is_committed = async {
+        while committed(brokers, group, topic) != Offset::Offset(offset) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_committed).await.unwrap_or_else(|_| {
+        panic!("{offset} is not committed: {:?}", committed(brokers, group, topic))
+    });
 }
 
 /// Returns one key for each of two partitions.
@@ -152,18 +167,35 @@ async fn messages_removed_before_a_group_has_read_any_are_lost() {
     let bus = builder(&brokers).partitions(1).connect().await.unwrap();
     let (topic, group) = (unique("orders"), unique("billing"));
     let reader = subscribe(&bus, &group, &topic).await;
-    let committed = async {
-        while committed(&brokers, &group, &topic) != Offset::Offset(0) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), committed).await.expect("the group has begun");
+    wait_until_committed(&brokers, &group, &topic, 0).await;
     drop(reader);
     wait_until_left(&brokers, &group).await;
     publish(&bus, messages(&topic, "k", 10)).await;
     delete_below(&brokers, &topic, 6).await;
     let text = error(&mut subscribe(&bus, &group, &topic).await).await;
     assert!(text.contains("position 0 is gone"), "{text}");
+}
+
+/// The end of a transaction is a record of its own, which retention removes as well.
+#[tokio::test]
+async fn the_end_of_a_transaction_that_is_removed_is_no_loss() {
+    let brokers = brokers();
+    let bus = builder(&brokers).partitions(1).connect().await.unwrap();
+    let (topic, group) = (unique("orders"), unique("billing"));
+    let mut publisher = bus.publisher(&relay(Uuid::new_v4())).await.unwrap();
+    publisher.publish_batch(messages(&topic, "k", 3), Some(at(3))).await.unwrap();
+    let mut reader = subscribe(&bus, &group, &topic).await;
+    take(&mut reader, 3).await;
+    // Three messages and the end of their transaction.
+    wait_until_committed(&brokers, &group, &topic, 4).await;
+    drop(reader);
+    wait_until_left(&brokers, &group).await;
+    delete_below(&brokers, &topic, 4).await;
+
+    let mut reader = subscribe(&bus, &group, &topic).await;
+    publisher.publish_batch(messages(&topic, "k", 1), Some(at(4))).await.unwrap();
+    let delivery = reader.next().await.unwrap().expect("no position is lost");
+    assert_eq!(*delivery.message(), message(&topic, "k", 0));
 }
 
 /// Otherwise librdkafka would read nothing and report no error.

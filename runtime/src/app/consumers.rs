@@ -78,6 +78,21 @@ impl App {
         Ok(found)
     }
 
+    /// Returns a topic that a consumer of this service reads, with its positions at the bus.
+    ///
+    /// # Errors
+    ///
+    /// [`ConsumerError`]; each variant says what to do.
+    pub async fn consumer(
+        &self,
+        consumer: &str,
+        topic: &str,
+    ) -> Result<ConsumerTopic, ConsumerError> {
+        let of = self.group_topic(consumer, topic)?;
+        let partitions = self.bus()?.group_partitions(&of, None).await?;
+        Ok(ConsumerTopic { consumer: consumer.to_owned(), of, partitions })
+    }
+
     /// Returns the offsets at which a consumer would continue that is moved to a place in a topic.
     ///
     /// # Errors

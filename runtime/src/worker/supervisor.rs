@@ -353,7 +353,12 @@ async fn introduce(context: Arc<WorkerContext>, holder: Uuid) {
     let AppContext { store, program, settings, .. } = &*context.shared;
     let process = program.process(holder);
     while let Err(error) = store.introduce(&process).await {
-        tracing::debug!(%error, "failed to tell operators who this process is; retrying");
+        if error.is_transient() {
+            tracing::debug!(%error, "failed to tell operators who this process is; retrying");
+        } else {
+            tracing::warn!(%error, "failed to tell operators who this process is");
+            return;
+        }
         if !context.pause(settings.lease_ttl).await {
             return;
         }

@@ -1,12 +1,11 @@
 //! Log lines as JSON objects.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write as _;
-use std::ops::Range;
 use std::time::SystemTime;
 
 use composable_rust_core::Timestamp;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -25,70 +24,48 @@ pub(crate) struct JsonLog {
     pub(crate) writer: BoxMakeWriter,
 }
 
-/// The fields of a span that its log lines show. Most spans are over before a line is written, so
-/// they are kept as they are recorded, and become JSON with the line.
+/// The fields of a span that its log lines show, each name once.
 #[derive(Default)]
-struct SpanFields {
-    fields: Vec<(&'static str, SpanValue)>,
-    /// The texts of the fields, one after the other.
-    texts: String,
-}
-
-#[derive(Clone)]
-enum SpanValue {
-    Text(Range<usize>),
-    Number(Number),
-    Bool(bool),
-}
+struct SpanFields(Vec<(&'static str, Value)>);
 
 impl SpanFields {
-    /// Returns the fields, the last of each name first.
-    fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.fields.iter().rev().map(|(name, value)| {
-            let value = match value {
-                SpanValue::Text(range) => Value::from(&self.texts[range.clone()]),
-                SpanValue::Number(number) => Value::Number(number.clone()),
-                SpanValue::Bool(is_true) => Value::Bool(*is_true),
-            };
-            (*name, value)
-        })
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
     }
 
-    fn push(&mut self, field: &Field, value: impl Into<Option<SpanValue>>) {
-        if let (false, Some(value)) = (is_of_traces(field.name()), value.into()) {
-            self.fields.push((field.name(), value));
+    fn record(&mut self, field: &Field, value: impl FnOnce() -> Value) {
+        if !is_of_traces(field.name()) {
+            self.set(field.name(), value());
         }
     }
 }
 
 impl Visit for SpanFields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.push(field, Number::from_f64(value).map(SpanValue::Number));
+        self.record(field, || value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.push(field, SpanValue::Number(value.into()));
+        self.record(field, || value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.push(field, SpanValue::Number(value.into()));
+        self.record(field, || value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.push(field, SpanValue::Bool(value));
+        self.record(field, || value.into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record_debug(field, &format_args!("{value}"));
+        self.record(field, || value.into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if !is_of_traces(field.name()) {
-            let start = self.texts.len();
-            // Writing to a string does not fail.
-            let _ = write!(self.texts, "{value:?}");
-            self.push(field, SpanValue::Text(start..self.texts.len()));
-        }
+        self.record(field, || format!("{value:?}").into());
     }
 }
 
@@ -105,8 +82,11 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
+        // A value may write a log line while it is formatted, which reads the fields.
+        let mut recorded = SpanFields::default();
+        values.record(&mut recorded);
         if let Some(fields) = span.extensions_mut().get_mut::<SpanFields>() {
-            values.record(fields);
+            recorded.0.into_iter().for_each(|(name, value)| fields.set(name, value));
         }
     }
 
@@ -120,10 +100,10 @@ where
         let current = context.event_span(event);
         for span in current.iter().flat_map(tracing_subscriber::registry::SpanRef::scope) {
             let extensions = span.extensions();
-            let Some(fields) = extensions.get::<SpanFields>() else { continue };
-            for (name, value) in fields.values() {
+            let Some(SpanFields(fields)) = extensions.get() else { continue };
+            for (name, value) in fields {
                 // The innermost span, and the event before it, know best.
-                line.0.entry(name).or_insert(value);
+                line.0.entry(*name).or_insert_with(|| value.clone());
             }
         }
         if let Some(traced) = current.and_then(|span| self.lookup.context(&span.id())) {

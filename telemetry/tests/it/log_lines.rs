@@ -33,3 +33,28 @@ fn a_line_without_a_trace_has_no_id() {
     let line = recording.lines("alone").remove(0);
     assert_eq!((&line["n"], line.get("trace_id")), (&7.into(), None));
 }
+
+/// A value that writes a log line while it is formatted.
+struct Talkative;
+
+impl std::fmt::Debug for Talkative {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        tracing::info!("formatting");
+        f.write_str("done")
+    }
+}
+
+#[test]
+fn a_line_has_what_its_span_recorded_last() {
+    let recording = &*RECORDING;
+    let span = tracing::info_span!("work", ratio = 0.5, state = tracing::field::Empty);
+    span.in_scope(|| {
+        span.record("ratio", f64::NAN);
+        span.record("state", "begun");
+        span.record("state", tracing::field::debug(Talkative));
+        tracing::info!("recorded twice");
+    });
+    let line = recording.lines("recorded twice").remove(0);
+    assert_eq!((&line["ratio"], &line["state"]), (&serde_json::Value::Null, &"done".into()));
+    assert_eq!(recording.lines("formatting")[0]["state"], "begun");
+}

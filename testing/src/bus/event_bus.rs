@@ -19,7 +19,7 @@ use super::state::{Settings, State, Topic};
 /// An event bus in memory, for tests of several services in one process: the reference
 /// implementation of the [`EventBus`] contract, and inspectable.
 ///
-/// Messages are kept forever. A message's partition is a hash of its key. Default: 4 partitions per
+/// Messages are kept until [`remove_messages`](InMemoryEventBus::remove_messages). A message's partition is a hash of its key. Default: 4 partitions per
 /// topic. The members of a group share its partitions. A member that joins or leaves moves as few
 /// partitions as possible, at once: unfinished messages are redelivered to the new owner while the
 /// previous owner may still handle them, and the previous owner's acknowledgements no longer count.
@@ -306,12 +306,14 @@ impl EventBus for InMemoryEventBus {
 
     async fn move_group(&self, of: &GroupTopic, to: &[TopicOffset]) -> Result<(), BusError> {
         self.change(|state| {
-            let partitions = state.topic(&of.topic).partitions();
+            state.topic(&of.topic);
             let group = state.groups.entry(of.group.clone()).or_default();
             if group.members() > 0 {
                 return Err(BusError::new(format!("the group `{}` has members", of.group)));
             }
-            group.move_to(&of.topic, partitions, to);
+            if let Some(topic) = state.topics.get(&of.topic) {
+                group.move_to(&of.topic, topic, to);
+            }
             Ok(())
         })
     }

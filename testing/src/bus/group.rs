@@ -106,9 +106,12 @@ impl Group {
     }
 
     /// Moves the group, which has no members, in some of a topic's partitions.
-    pub(super) fn move_to(&mut self, topic: &str, partitions: i32, to: &[TopicOffset]) {
-        let new = || (0..partitions).map(|_| PartitionProgress::default()).collect();
-        let of_topic = self.topics.entry(topic.to_owned()).or_insert_with(new);
+    pub(super) fn move_to(&mut self, name: &str, topic: &Topic, to: &[TopicOffset]) {
+        let new = || {
+            let first = (0..topic.partitions()).map(|partition| topic.first(partition));
+            first.map(PartitionProgress::beginning_at).collect()
+        };
+        let of_topic = self.topics.entry(name.to_owned()).or_insert_with(new);
         for at in to {
             let partition = usize::try_from(at.partition).ok();
             if let Some(progress) = partition.and_then(|partition| of_topic.get_mut(partition)) {

@@ -30,7 +30,7 @@ impl InMemoryEventBus {
     }
 
     /// The number of messages that a new member would receive if all current members of `group`
-    /// left.
+    /// left, and those behind a lost position.
     pub fn unfinished(&self, group: &str) -> usize {
         let state = self.locked();
         let Some(group) = state.groups.get(group) else { return 0 };
