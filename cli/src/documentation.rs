@@ -12,7 +12,7 @@ use crate::mounted::mounted;
 
 /// The commands that print completions and the manual page of a program.
 #[derive(Debug)]
-pub struct Documentation(Command);
+pub struct Documentation(Box<Command>);
 
 mounted!(Documentation(Command));
 
@@ -42,7 +42,7 @@ impl Documentation {
     }
 
     fn write(self, mut program: clap::Command, out: &mut Vec<u8>) -> Result<(), CliError> {
-        match self.0 {
+        match *self.0 {
             Command::Completions { shell } => {
                 let name = program.get_name().to_owned();
                 clap_complete::generate(shell, &mut program, name, out);

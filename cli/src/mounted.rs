@@ -1,11 +1,12 @@
 //! Public types of commands, whose variants and arguments are private.
 
 /// Has a tuple struct parse as the private enum in it does.
+/// The enum is boxed, since programs mount it among small variants of their own.
 macro_rules! mounted {
     ($name:ident($command:ty)) => {
         impl clap::FromArgMatches for $name {
             fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
-                <$command>::from_arg_matches(matches).map(Self)
+                <$command>::from_arg_matches(matches).map(|command| Self(Box::new(command)))
             }
 
             fn update_from_arg_matches(

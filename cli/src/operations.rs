@@ -28,7 +28,7 @@ use crate::{CliError, Terminal, verify, workers};
 /// The commands on a store, with or without an app. Mount them as a subcommand, or among those of
 /// your program with `#[command(flatten)]`.
 #[derive(Debug)]
-pub struct Operations(Command);
+pub struct Operations(Box<Command>);
 
 mounted!(Operations(Command));
 

@@ -16,7 +16,7 @@ use crate::{CliError, Terminal};
 /// The commands that need the URL of the store instead of an app: migrations, backups and their
 /// adoption.
 #[derive(Debug)]
-pub struct StoreOperations(Command);
+pub struct StoreOperations(Box<Command>);
 
 mounted!(StoreOperations(Command));
 
@@ -101,7 +101,7 @@ impl StoreOperations {
         url: &StoreUrl,
         terminal: &mut Terminal,
     ) -> Result<ExitCode, CliError> {
-        let done = match self.0 {
+        let done = match *self.0 {
             Command::Migrate(command) => command.run(url, terminal).await,
             Command::Backup { file, output } => back_up(url, file, output, terminal).await,
             Command::Adopt(command) => command.run(url, terminal).await,

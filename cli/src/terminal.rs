@@ -89,6 +89,7 @@ impl Terminal {
     }
 
     /// Writes a text of several lines, which are not cut.
+    #[cfg(feature = "web-console")]
     pub(crate) fn block(&mut self, text: &str) -> Result<(), CliError> {
         self.put(&printable::block(text))
     }

@@ -138,7 +138,8 @@ async fn schema_version(
         (0, 0, 0) => Ok(0),
         _ => Err(SchemaError::Open(ConnectError::NotALog {
             path: path.to_owned(),
-            reason: "it is a SQLite database of another program",
+            reason: "it is a SQLite database of another program, or a read model: open the event \
+                     store of a common file first",
         })),
     }
 }

@@ -24,6 +24,7 @@ const READS: &[&[&str]] = &[
     &["dead", "list", "--error", "too heavy"],
     &["sagas", "checkout"],
     &["sagas", "order"],
+    &["sagas", "chekout"],
     &["workers"],
     &["processes"],
     &["checkpoints"],

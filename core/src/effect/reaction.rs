@@ -169,6 +169,9 @@ pub fn call<G: Gateway>(request: G::Request) -> Call<G, ()> {
 /// A `Store` keeps the delay in memory. Among [`Reactions`] it is a timer, which commits with the
 /// events of the deciding message and survives a restart. It fires once, unless it is cancelled or
 /// replaced before.
+///
+/// A timer that is armed while a request is answered continues the request: what it makes the
+/// instance record goes to the sender as one more reply. [`After::detached`] ends that.
 pub fn after<A>(duration: Duration, action: A) -> After<A> {
     After(Delay { id: None, due: Due::After(duration), action, detached: false })
 }
@@ -178,6 +181,8 @@ pub fn after<A>(duration: Duration, action: A) -> After<A> {
 /// A `Store` keeps the delay in memory. Among [`Reactions`] it is a timer, which commits with the
 /// events of the deciding message and survives a restart. It fires once, unless it is cancelled or
 /// replaced before.
+///
+/// Which request it continues is said at [`after`].
 pub fn at<A>(moment: Timestamp, action: A) -> After<A> {
     After(Delay { id: None, due: Due::At(moment), action, detached: false })
 }

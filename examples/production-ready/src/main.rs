@@ -97,6 +97,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             for (name, _) in &shop.apps {
                 println!("open http://{}/console/{name}", config.listen);
             }
+            println!("also /live, /ready and /metrics; {rate} orders are placed each second");
+            println!("Ctrl-C stops it and removes the files");
             let load = tokio::spawn(demo_load(&config, rate));
             serve_shop(&shop, &config, telemetry.prometheus()).await?;
             load.abort();

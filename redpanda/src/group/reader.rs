@@ -244,8 +244,8 @@ impl Reader {
         found
     }
 
-    /// Finds the first offsets of partitions from whose beginnings is read and that have no messages
-    /// yet. If a broker does not respond, the next check asks again.
+    /// Finds the first offsets of partitions that are read from their beginnings and have no
+    /// messages yet. If a broker does not respond, the next check asks again.
     fn find_first_offsets(&self) {
         for (topic, partition) in self.subscription.without_first_offset() {
             match self.consumer.fetch_watermarks(&topic, partition, self.timeout) {

@@ -19,10 +19,12 @@ use super::state::{Settings, State, Topic};
 /// An event bus in memory, for tests of several services in one process: the reference
 /// implementation of the [`EventBus`] contract, and inspectable.
 ///
-/// Messages are kept until [`remove_messages`](InMemoryEventBus::remove_messages). A message's partition is a hash of its key. Default: 4 partitions per
-/// topic. The members of a group share its partitions. A member that joins or leaves moves as few
-/// partitions as possible, at once: unfinished messages are redelivered to the new owner while the
-/// previous owner may still handle them, and the previous owner's acknowledgements no longer count.
+/// Messages are kept until [`remove_messages`](InMemoryEventBus::remove_messages). A message's
+/// partition is a hash of its key. Default: 4 partitions per topic. The members of a group share
+/// its partitions. A member that joins or leaves moves as few partitions as possible, at once:
+/// unfinished messages are redelivered to the new owner while the previous owner may still handle
+/// them, and the previous owner's acknowledgements no longer count.
+///
 /// No method waits and none is random. Clones share the data.
 ///
 /// # Example: looking at what was published

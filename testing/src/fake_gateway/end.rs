@@ -59,7 +59,9 @@ impl<G: Gateway> Script<G> {
             .block(list(&left))
             .text(
                 "If the program is right, remove them, or let the test wait until the calls are \
-                 made. If this test is not about that, say `.non_exhaustive()`.",
+                 made. If this test is not about that, say `.non_exhaustive()`.\n\n\
+                 A test that returns an error ends before its calls: this failure then hides the \
+                 error. Use `unwrap` instead of `?` to see it.",
             ),
         )
     }

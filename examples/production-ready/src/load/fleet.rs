@@ -92,6 +92,8 @@ impl Fleet {
             Some(_) => Service::ALL.map(|service| (service.name(), service.name())).into(),
             None => vec![("shop", "orders,payments,shipping")],
         };
+        // New groups would read what an earlier load left at the brokers.
+        let topics = format!("load-{}.", uuid::Uuid::new_v4().simple());
         for (name, services) in services {
             let store = fleet.create_store(name).await?;
             for replica in 1..=replicas {
@@ -104,7 +106,10 @@ impl Fleet {
                     ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{telemetry}")),
                     ("LOG_FORMAT", "json".to_owned()),
                 ];
-                variables.extend(fleet.servers.brokers.clone().map(|of| ("SHOP_BROKERS", of)));
+                if let Some(brokers) = fleet.servers.brokers.clone() {
+                    let prefix = topics.clone();
+                    variables.extend([("SHOP_BROKERS", brokers), ("SHOP_TOPIC_PREFIX", prefix)]);
+                }
                 let variables =
                     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 let log = folder.join(format!("{name}.log"));
