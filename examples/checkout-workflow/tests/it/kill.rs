@@ -11,8 +11,8 @@ use crate::program::{Process, Program};
 use crate::shop::{self, seed};
 
 const CHECKOUTS: u32 = 1_000;
-/// The time limit of the checkouts.
-const TIME_LIMIT: Duration = Duration::from_secs(180);
+/// The time within which another checkout ends, on a slow machine too.
+const STANDSTILL: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_survive_kills_of_one() {
@@ -26,8 +26,14 @@ async fn two_processes_survive_kills_of_one() {
     let start = ["start", "-n", &count, "--in-flight", "256", "--wait"];
     let mut starting = program.start("start", &start);
     let (began, mut kills) = (Instant::now(), 0);
+    let (mut progress, mut progressed) = (String::new(), Instant::now());
     while starting.is_running() {
-        assert!(began.elapsed() < TIME_LIMIT, "{}", starting.log_tail());
+        let log = starting.log_tail();
+        let last = log.lines().last().unwrap_or_default();
+        if progress != last {
+            (progress, progressed) = (last.to_owned(), Instant::now());
+        }
+        assert!(progressed.elapsed() < STANDSTILL, "{log}");
         tokio::time::sleep(Duration::from_millis(rng.random_range(2_000..6_000))).await;
         let killed = rng.random_range(0..2);
         servers[killed].kill();
