@@ -50,13 +50,17 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// [`AdminError::Store`]: the store cannot be read. Retry.
+    /// - [`AdminError::NotFound`]: no such type is registered, and no stream has its name.
+    /// - [`AdminError::Store`]: the store cannot be read. Retry.
     pub async fn unfinished(
         &self,
         category: &str,
         after: Option<StreamId>,
     ) -> Result<Page<StepView, StreamId>, AdminError> {
         let (deadline, is_registered) = (self.deadline(), self.is_registered(category));
+        if !is_registered {
+            self.require_streams(category).await?;
+        }
         let mut query = StreamQuery {
             prefix: format!("{category}-"),
             after,
@@ -86,6 +90,21 @@ impl Admin {
         let mut entries: Vec<_> = steps.into_values().collect();
         entries.sort_by_key(|step| step.oldest.first().map(|instance| instance.since));
         Ok(Page { entries, next: query.after })
+    }
+
+    /// Checks that a type has streams: a misspelt name must not look as if all were finished.
+    async fn require_streams(&self, category: &str) -> Result<(), AdminError> {
+        let (prefix, limit) = (format!("{category}-"), 1);
+        let query = StreamQuery { prefix, limit, ..StreamQuery::default() };
+        if !self.streams(&query).await?.entries.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<_> = self.app.registry().names().collect();
+        let hint = match &*known {
+            [] => String::new(),
+            known => format!("; there are: {}", known.join(", ")),
+        };
+        Err(AdminError::NotFound { what: "type", name: category.to_owned(), hint })
     }
 
     /// Returns the step of an instance, if its state tells one, and the reason why it cannot be

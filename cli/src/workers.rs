@@ -3,7 +3,7 @@
 use clap::Args;
 use composable_rust::StreamId;
 use composable_rust::store::EventStore as _;
-use composable_rust_admin::{Admin, AdminError, CheckpointView, StreamQuery};
+use composable_rust_admin::{Admin, CheckpointView};
 
 use crate::args::ListArgs;
 use crate::error::Exit;
@@ -25,22 +25,6 @@ pub(crate) struct SagasArgs {
 }
 
 impl SagasArgs {
-    /// Checks that there is such a type: a misspelt name must not look like good news.
-    async fn require_streams(&self, admin: &Admin) -> Result<(), CliError> {
-        let category = &*self.category;
-        let (prefix, limit) = (format!("{category}-"), 1);
-        let query = StreamQuery { prefix, limit, ..StreamQuery::default() };
-        let known: Vec<_> = admin.app().registry().names().collect();
-        if known.contains(&category) || !admin.streams(&query).await?.entries.is_empty() {
-            return Ok(());
-        }
-        let hint = match &*known {
-            [] => String::new(),
-            known => format!("; there are: {}", known.join(", ")),
-        };
-        Err(AdminError::NotFound { what: "type", name: category.to_owned(), hint }.into())
-    }
-
     pub(crate) async fn run(
         self,
         admin: &Admin,
@@ -48,9 +32,6 @@ impl SagasArgs {
     ) -> Result<Exit, CliError> {
         let print = async |terminal: &mut Terminal, json| {
             let page = admin.unfinished(&self.category, self.after.clone()).await?;
-            if self.after.is_none() && page.entries.is_empty() && page.next.is_none() {
-                self.require_streams(admin).await?;
-            }
             if json {
                 return terminal.json(&page);
             }

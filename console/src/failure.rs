@@ -48,13 +48,15 @@ impl From<AdminError> for Failure {
             AdminError::Consumer(ConsumerError::Bus(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The bus is unavailable or refuses it")
             }
-            AdminError::NotRegistered { .. } | AdminError::Consumer(ConsumerError::NoBus) => {
+            AdminError::NotRegistered { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Not registered here")
             }
             error if error.is_transient() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The store is unavailable")
             }
-            AdminError::Registry(_) | AdminError::Erased { .. } => {
+            AdminError::Registry(_)
+            | AdminError::Erased { .. }
+            | AdminError::Consumer(ConsumerError::NoBus) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "It cannot be done")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "The operation failed"),

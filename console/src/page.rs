@@ -45,8 +45,7 @@ impl Page {
     }
 }
 
-/// Returns a command that can be copied into a shell, whatever characters its words have. The first
-/// word is its name.
+/// Returns a command that can be copied into a shell, whatever characters its words have.
 pub(crate) fn command<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let words: Vec<_> = words.into_iter().map(shell_quoted).collect();
     words.join(" ")

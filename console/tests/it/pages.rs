@@ -142,6 +142,7 @@ async fn wrong_addresses_are_errors_of_the_client() {
         ("/ops/traces/00000000-0000-0000-0000-000000000000", 404),
         ("/ops/queues/messages?kind=x", 400),
         ("/ops/dead-letters/list", 400),
+        ("/ops/sagas?category=ordr", 404),
         ("/ops/audit?before=x", 400),
         ("/ops/nothing", 404),
     ] {

@@ -28,8 +28,9 @@ pub enum Compression {
 
 /// The reaction of a subscription to a lost position: its group has a committed offset, but the
 /// broker no longer has the message at that offset. Either retention removed the message before the
-/// group read it, or the topic was recreated. A group commits the first offset of a partition
-/// when it begins to read it, also if there is no message yet.
+/// group read it, or the topic was recreated. With [`Fail`](Self::Fail), a group
+/// commits the first offset of a partition when it begins to read it, also if there is no message
+/// yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LostPosition {

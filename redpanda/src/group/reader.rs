@@ -67,7 +67,7 @@ pub(crate) fn start(
         timeout: settings.connect_timeout,
         seeks_lost_positions: Cell::new(false),
         seeks_unavailable_topics: Cell::new(false),
-        lacks_first_offsets: Cell::new(false),
+        first_offsets_failed: Cell::new(false),
         subscription: Arc::clone(&shared),
         prefix: prefix.to_owned(),
         commit_interval: settings.commit_interval,
@@ -87,7 +87,7 @@ struct Reader {
     /// `true` while a topic cannot be read and the brokers have not yet told which.
     seeks_unavailable_topics: Cell<bool>,
     /// `true` after a broker has not told a first offset, until the next check.
-    lacks_first_offsets: Cell<bool>,
+    first_offsets_failed: Cell<bool>,
     subscription: Arc<Subscription>,
     prefix: String,
     commit_interval: Duration,
@@ -112,7 +112,7 @@ impl Reader {
             if last_check.elapsed() >= COMMIT_RETRY_INTERVAL {
                 last_check = Instant::now();
                 self.check_unreadable();
-                self.lacks_first_offsets.set(false);
+                self.first_offsets_failed.set(false);
                 self.pass_ends_of_transactions();
                 self.subscription.commit_again();
             }
@@ -251,7 +251,7 @@ impl Reader {
     /// Finds the first offsets of partitions that are read from their beginnings and have no
     /// messages yet. If a broker does not respond, the next check asks again.
     fn find_first_offsets(&self) {
-        if self.lacks_first_offsets.get() {
+        if self.first_offsets_failed.get() {
             return;
         }
         for (topic, partition) in self.subscription.without_first_offset() {
@@ -259,7 +259,7 @@ impl Reader {
                 Ok((first, _)) => self.subscription.begin(&topic, partition, first),
                 Err(error) => {
                     tracing::debug!(%error, topic, partition, "failed to read a first offset");
-                    self.lacks_first_offsets.set(true);
+                    self.first_offsets_failed.set(true);
                     return;
                 }
             }

@@ -35,38 +35,6 @@ impl SpanFields {
             None => self.0.push((name, value)),
         }
     }
-
-    fn record(&mut self, field: &Field, value: impl FnOnce() -> Value) {
-        if !is_of_traces(field.name()) {
-            self.set(field.name(), value());
-        }
-    }
-}
-
-impl Visit for SpanFields {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.record(field, || value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.record(field, || value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.record(field, || value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.record(field, || value.into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.record(field, || value.into());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record(field, || format!("{value:?}").into());
-    }
 }
 
 impl<S> Layer<S> for JsonLog
@@ -76,77 +44,83 @@ where
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut fields = SpanFields::default();
-        attributes.record(&mut fields);
+        attributes.record(&mut Visitor(|name, value| fields.set(name, value)));
         span.extensions_mut().insert(fields);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         // A value may write a log line while it is formatted, which reads the fields.
-        let mut recorded = SpanFields::default();
-        values.record(&mut recorded);
+        let mut recorded = Vec::new();
+        values.record(&mut Visitor(|name, value| recorded.push((name, value))));
         if let Some(fields) = span.extensions_mut().get_mut::<SpanFields>() {
-            recorded.0.into_iter().for_each(|(name, value)| fields.set(name, value));
+            for (name, value) in recorded {
+                fields.set(name, value);
+            }
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Fields(Map::new());
+        let mut line = Map::new();
+        let mut insert = |name: &str, value: Value| _ = line.insert(name.to_owned(), value);
         let metadata = event.metadata();
-        line.insert("timestamp", Timestamp::from(SystemTime::now()).to_string());
-        line.insert("level", metadata.level().as_str());
-        line.insert("target", metadata.target());
-        event.record(&mut line);
+        insert("timestamp", Timestamp::from(SystemTime::now()).to_string().into());
+        insert("level", metadata.level().as_str().into());
+        insert("target", metadata.target().into());
+        event.record(&mut Visitor(&mut insert));
         let current = context.event_span(event);
         for span in current.iter().flat_map(tracing_subscriber::registry::SpanRef::scope) {
             let extensions = span.extensions();
             let Some(SpanFields(fields)) = extensions.get() else { continue };
             for (name, value) in fields {
                 // The innermost span, and the event before it, know best.
-                line.0.entry(*name).or_insert_with(|| value.clone());
+                line.entry(*name).or_insert_with(|| value.clone());
             }
         }
         if let Some(traced) = current.and_then(|span| self.lookup.context(&span.id())) {
-            line.insert("trace_id", traced.trace_id().to_string());
-            line.insert("span_id", traced.span_id().to_string());
+            line.insert("trace_id".to_owned(), traced.trace_id().to_string().into());
+            line.insert("span_id".to_owned(), traced.span_id().to_string().into());
         }
-        let mut text = Value::Object(line.0).to_string();
+        let mut text = Value::Object(line).to_string();
         text.push('\n');
         // A log that cannot be written cannot say so.
         let _ = self.writer.make_writer_for(metadata).write_all(text.as_bytes());
     }
 }
 
-struct Fields(Map<String, Value>);
+/// Passes on the fields that are not there for traces only, as JSON.
+struct Visitor<F>(F);
 
-impl Fields {
-    fn insert(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+impl<F: FnMut(&'static str, Value)> Visitor<F> {
+    fn pass(&mut self, field: &Field, value: impl FnOnce() -> Value) {
+        if !is_of_traces(field.name()) {
+            self.0(field.name(), value());
+        }
     }
 }
 
-impl Visit for Fields {
+impl<F: FnMut(&'static str, Value)> Visit for Visitor<F> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field.name(), value);
+        self.pass(field, || value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field.name(), value);
+        self.pass(field, || value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field.name(), value);
+        self.pass(field, || value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field.name(), value);
+        self.pass(field, || value.into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field.name(), value);
+        self.pass(field, || value.into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field.name(), format!("{value:?}"));
+        self.pass(field, || format!("{value:?}").into());
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -306,8 +306,6 @@ fn a_file_copied_under_load_is_restored() {
     run(shell(back_up), &variables);
     let ended = Instant::now();
     load.wait_for(SOME);
-    // A process that is killed between two orders.
-    thread::sleep(Duration::from_millis(50));
     shop.kill();
     let acknowledged = load.stop();
 
